@@ -1,0 +1,144 @@
+"""Command lines: parse, report errors in one line with their cure, and give the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import tyro
+
+from heimdall_jax import config as configs
+from heimdall_jax.errors import HeimdallError
+
+FAILED = 1
+STOPPED = 128
+"""Plus the signal's number: 130 after Ctrl-C, 143 after SIGTERM."""
+
+
+@dataclass(frozen=True)
+class TrainArguments:
+    """Train a model, evaluate it, export it to ONNX and record it; everything goes into one run folder.
+
+    Examples: train.py · train.py --config powder --data FOLDER --split time · train.py --out RUN --resume
+    """
+
+    settings: Annotated[configs.Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
+    config: str = "simulation"
+    """Named config (simulation, powder) or a YAML file; any of its fields can be set below."""
+    data: Annotated[str | None, tyro.conf.arg(name="data", metavar="PATH")] = None
+    """Data set's folder or file (short for --data.path)."""
+    split: str | None = None
+    """random, time, block, none or a JSON file (short for --data.split)."""
+    out: Path | None = None
+    """Run folder; by default a new one under runs/."""
+    resume: bool = False
+    """Continue the run in --out from its last checkpoint, with its own config."""
+    debug: bool = False
+    """Run without jit so that breakpoints work, and show tracebacks."""
+
+
+@dataclass(frozen=True)
+class EvaluateArguments:
+    """Measure a finished run on any data set and split; never trains.
+
+    Examples: evaluate.py RUN · evaluate.py RUN --data FOLDER --split none
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Run folder that train.py left."""
+    data: str | None = None
+    """Data set's folder or file; by default the run's own."""
+    split: str | None = None
+    """random, time, block, none (every row) or a JSON file; by default the run's own."""
+    out: Path | None = None
+    """Folder for metrics.json; by default RUN for the run's own test, else RUN/evaluations/NAME."""
+    debug: bool = False
+    """Show tracebacks."""
+
+
+def parse_train(arguments: list[str]) -> TrainArguments:
+    """Two passes: `--config` (or the run to resume) gives the defaults that the other flags change.
+
+    Raises:
+        ConfigError: The config is unknown or wrong.
+        SystemExit: Code 2, the flags are wrong (usage is printed), or 0 after --help.
+    """
+    base = configs.load(_value_of(arguments, "--config") or "simulation")
+    out = _value_of(arguments, "--out")
+    if "--resume" in arguments and out is not None and (Path(out) / "config.yaml").exists():
+        base = configs.load(str(Path(out) / "config.yaml"))
+    parsed = tyro.cli(TrainArguments, args=arguments, default=TrainArguments(settings=base))
+    changes = {key: value for key, value in (("path", parsed.data), ("split", parsed.split)) if value is not None}
+    data = dataclasses.replace(parsed.settings.data, **changes)
+    return dataclasses.replace(parsed, settings=dataclasses.replace(parsed.settings, data=data))
+
+
+def run_script(action: Callable[[list[str]], Any], *, after_stop: str = "run it again") -> int:
+    """Run a script's action on the command line; the exit code: 0, 1 with one line, 2 usage, 130 or 143 stopped.
+
+    Args:
+        action: Takes the arguments.
+        after_stop: What a user who stopped it can do then.
+    """
+    arguments = sys.argv[1:]
+    if "--debug" not in arguments:
+        # Orbax and MLflow log the whole trace of what the one-line error below says.
+        for name in ("absl", "mlflow.store.db.utils"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        with _terminable():
+            action(arguments)
+    except HeimdallError as error:
+        if "--debug" in arguments:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt as stop:
+        print(f"stopped; {after_stop}", file=sys.stderr)
+        return STOPPED + (stop.args[0] if stop.args else signal.SIGINT)
+    return 0
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with an exit code; one that was stopped without Python's teardown.
+
+    A stop abandons what XLA is compiling, but its threads go on, and crash when the teardown takes their memory.
+    """
+    if code > STOPPED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, with which systems end a job, stops as Ctrl-C does: what is open is closed."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _value_of(arguments: list[str], flag: str) -> str | None:
+    """The value of a flag given as `--flag value` or `--flag=value`."""
+    for position, argument in enumerate(arguments):
+        if argument == flag and position + 1 < len(arguments):
+            return arguments[position + 1]
+        if argument.startswith(f"{flag}="):
+            return argument.removeprefix(f"{flag}=")
+    return None

@@ -1,0 +1,285 @@
+"""The configuration tree: one source per fact, frozen, saved beside every checkpoint. Imports no JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from heimdall_jax.errors import ConfigError, StorageError, explain
+from heimdall_jax.trees import build
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the sessions come from and how they are split."""
+
+    source: Literal["simulation", "powder", "catalogue", "prepared"] = "simulation"
+    path: str = ""
+    """Folder of the data set (powder, catalogue, prepared)."""
+    split: str = "random"
+    """random, time, block, none, or a JSON file whose keys name the test transmissions."""
+    validation_fraction: float = 0.15
+    """Share of the training rows held out for validation."""
+    validation_seed: int = 0
+    limit: int | None = None
+    """Train on at most this many transmissions."""
+    min_receivers: int = 3
+    """Transmissions heard by fewer are skipped and counted."""
+    cache: str = ""
+    """Folder for cached features; empty: inside the run folder."""
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """The simulated network (`simulation/`)."""
+
+    train: int = 3000
+    validation: int = 500
+    test: int = 2000
+    exponent: float = 3.0
+    """Path-loss exponent."""
+    shadowing_db: float = 6.0
+    shadowing_correlation_m: float = 20_000.0
+    """Distance at which the fixed shadowing field's correlation falls to 1/e."""
+    fading_db: float = 2.0
+    power_min_dbm: float = 30.0
+    power_max_dbm: float = 47.0
+    frequency_hz: float = 145_000_000.0
+    noise_figure_db: float = 5.0
+    detection_snr_db: float = 3.0
+    """A receiver hears a transmission whose power over its noise is at least this."""
+    full_scale_dbm: float = -30.0
+    """Received power that fills the receiver's full scale."""
+    duration_s: float = 1.0
+    field_seed: int = 0
+    """Seeds the world itself (shadowing); transmissions use their own index."""
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """IQ to log-mel spectrogram; (128, 32) from 12,000 samples by default."""
+
+    sample_rate_hz: float = 12_000.0
+    n_fft: int = 512
+    hop_length: int = 370
+    n_mels: int = 128
+    n_frames: int = 32
+    fmin: float = 0.0
+    fmax: float | None = None
+    sided: Literal["two", "envelope"] = "two"
+    floor_db: float = -140.0
+    """Lowest value of the spectrogram, dB relative to full scale."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network, and its size."""
+
+    name: Literal["localization_net", "receiver_set"] = "localization_net"
+    backbone: Literal["resnet18", "convnext_tiny", "convnext_small", "convnext_base", "convnext_large"] = "resnet18"
+    """Backbone of localization_net."""
+    receivers: int = 7
+    """Channels of localization_net; the receiver-set network takes any number."""
+    dropout: float = 0.2
+    width: int = 128
+    """Token width of receiver_set."""
+    depth: int = 4
+    heads: int = 4
+    identity: bool = True
+    """Embed the identity of known receivers."""
+    identity_dropout: float = 0.3
+    """Share of receivers whose identity is hidden in training, so that unknown ones work."""
+    spectrogram: bool = False
+    """Encode each receiver's mel spectrogram into its token."""
+    sigma_min_m: float = 1.0
+    sigma_max_m: float = 1_000_000.0
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Applied to training batches only."""
+
+    receiver_dropout: float = 0.0
+    """Probability that a receiver's measurement is hidden."""
+    power_offset_db: float = 0.0
+    """Standard deviation of an offset common to all receivers of a transmission."""
+    noise_db: float = 0.0
+    """Standard deviation of noise on each power or spectrogram."""
+    simulated: float = 0.0
+    """Share of each batch replaced by samples drawn from a radio map fitted to the training rows (powers only)."""
+
+
+@dataclass(frozen=True)
+class RadioMapConfig:
+    """The propagation model of `training/radio_map.py`. Shadowing and noise as measured on 462.7 MHz campus data."""
+
+    shadowing_db: float = 7.0
+    correlation_m: float = 150.0
+    noise_db: float = 3.0
+    spacing_m: float = 50.0
+    """Of the grid on which the map is kept."""
+    margin_m: float = 200.0
+    """How far the grid goes beyond the training places."""
+    offset_db: float = 4.0
+    """Standard deviation of the unknown transmit power."""
+    moving_std_db: float = 8.0
+    """Spread about the distance law for receivers that move or were seldom heard."""
+    inflation: float = 1.0
+    """Factor on the spread of what is drawn."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Optimisation and stopping."""
+
+    epochs: int = 6
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_fraction: float = 0.1
+    clip_norm: float = 1.0
+    ema_decay: float | None = None
+    """Decay of an exponential moving average of the weights, used for evaluation; off when null."""
+    patience: int = 20
+    """Stop after this many evaluations without a better validation loss."""
+    evaluations_per_epoch: float = 1.0
+    """Below 1: an evaluation every few epochs."""
+    checkpoint_seconds: float = 60.0
+    """Save at an evaluation, or after this long."""
+    prefetch: int = 8
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """MLflow."""
+
+    enabled: bool = True
+    uri: str = ""
+    """Tracking server; empty: SQLite beside the run folder."""
+    experiment: str = "heimdall"
+    registered_name: str = "heimdall-net"
+    alias: str = "candidate"
+
+
+POSITIVE = (
+    "data.min_receivers",
+    *(f"model.{name}" for name in ("receivers", "width", "depth", "heads", "sigma_min_m", "sigma_max_m")),
+    *(f"training.{name}" for name in ("epochs", "batch_size", "learning_rate", "clip_norm", "patience")),
+    "training.evaluations_per_epoch",
+    *(f"radio_map.{name}" for name in ("shadowing_db", "correlation_m", "noise_db", "spacing_m", "moving_std_db")),
+)
+NOT_NEGATIVE = (
+    "seed",
+    "data.validation_seed",
+    "augmentation.power_offset_db",
+    "augmentation.noise_db",
+    *(f"training.{name}" for name in ("weight_decay", "checkpoint_seconds", "prefetch")),
+)
+SHARE = (
+    "model.dropout",
+    "model.identity_dropout",
+    "augmentation.receiver_dropout",
+    "augmentation.simulated",
+    "training.warmup_fraction",
+    "training.ema_decay",
+)
+"""Ranges of the settings that no room checks itself."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run depends on.
+
+    Raises:
+        ConfigError: A setting is outside its range.
+    """
+
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    world: WorldConfig = field(default_factory=WorldConfig)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    radio_map: RadioMapConfig = field(default_factory=RadioMapConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        for names, low, high, allowed in (
+            (POSITIVE, math.nextafter(0.0, 1.0), math.inf, "above 0"),
+            (NOT_NEGATIVE, 0.0, math.inf, "0 or more"),
+            (SHARE, 0.0, 1.0, "0 or more, below 1"),
+        ):
+            for name in names:
+                value: Any = self
+                for part in name.split("."):
+                    value = getattr(value, part)
+                if value is not None and not low <= value < high:
+                    raise ConfigError(explain(f"config {name}", got=value, allowed=allowed, cure="Correct the value."))
+
+
+POWDER = Config(
+    data=DataConfig(source="powder", split="time"),
+    model=ModelConfig(name="receiver_set", dropout=0.05, width=96, depth=2),
+    augmentation=AugmentationConfig(receiver_dropout=0.1, power_offset_db=3.0, noise_db=2.0, simulated=0.7),
+    training=TrainingConfig(epochs=250, batch_size=64, ema_decay=0.998, evaluations_per_epoch=0.2),
+)
+
+NAMED: dict[str, Config] = {"simulation": Config(), "powder": POWDER}
+"""Configs that `--config NAME` knows."""
+
+
+def load(name_or_path: str) -> Config:
+    """A named config, or one read from a YAML file whose missing keys keep their defaults.
+
+    Raises:
+        ConfigError: The name is unknown, or the file holds an unknown key or a value of the wrong type.
+        StorageError: The file cannot be read.
+    """
+    if name_or_path in NAMED:
+        return NAMED[name_or_path]
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        near = difflib.get_close_matches(name_or_path, NAMED, 1)
+        cure = f"Did you mean {near[0]!r}?" if near else "Give a name or a .yaml file."
+        raise ConfigError(explain("config", got=repr(name_or_path), allowed=sorted(NAMED), cure=cure))
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(
+            explain("config file", got=error, allowed="a readable YAML file", cure="Check the path.")
+        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an impossible date or a huge number is a ValueError
+        problem = " ".join(str(error).split())
+        raise ConfigError(
+            explain(f"config file {path}", got=problem, allowed="plain YAML", cure="Fix the syntax.")
+        ) from error
+    return from_tree({} if tree is None else tree)
+
+
+def from_tree(tree: Any) -> Config:
+    """The config of nested dicts, as YAML and JSON give them; missing keys keep their defaults.
+
+    Raises:
+        ConfigError: A key is unknown (the nearest is suggested), or a value has the wrong type or is outside its range.
+    """
+    return build(Config, tree)
+
+
+def save(config: Config, path: Path) -> None:
+    """Write the whole tree as YAML that `load` reads back to an equal config.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    try:
+        path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        cure = "Free space, or choose another folder."
+        raise StorageError(explain("config file", got=error, allowed="a writable folder", cure=cure)) from error

@@ -1,0 +1,239 @@
+"""From a config to training, validation and test data: joins sources, simulation and `HeimdallDataset`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from heimdall_jax.config import Config
+from heimdall_jax.errors import ConfigError, DataError, explain
+from heimdall_jax.features.extract import samples_needed
+from heimdall_jax.simulation.sessions import SimulatedSessions
+from heimdall_jax.simulation.world import World
+from heimdall_jax.sources.powder import read_powder
+from heimdall_jax.sources.splits import Transmission, held_out, split
+from heimdall_jax.training.dataset import HeimdallDataset, Progress, fit_domain
+from heimdall_jax.types import Domain, SessionSource
+
+SIMULATION_VERSION = 1
+"""Raise when the simulation's code changes what it draws, so that cached spectrograms are made anew."""
+
+
+@runtime_checkable
+class Recordings(SessionSource, Protocol):
+    """A source of real sessions, all with the same receivers."""
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """Names of all receivers."""
+        ...
+
+    @property
+    def origin_deg(self) -> tuple[float, float]:
+        """Origin of the local frame."""
+        ...
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """What was masked or skipped, by reason."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was chosen where there was a choice."""
+        ...
+
+    @property
+    def transmissions(self) -> Sequence[Transmission]:
+        """What a split needs of each session, without reading its IQ."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set, split.
+
+    Attributes:
+        name: Of the data set.
+        split: Of the split.
+        domain: Fitted on `train`, or a finished model's own.
+        train: None where only evaluation was asked for; `validation` likewise.
+        test: None where the split has no test.
+        skipped: What was masked or dropped, by reason.
+        notes: What a reader of the results should know.
+        world: The simulated world; None for real data.
+        test_sessions: The simulated transmissions behind `test`.
+    """
+
+    name: str
+    split: str
+    domain: Domain
+    train: HeimdallDataset | None
+    validation: HeimdallDataset | None
+    test: HeimdallDataset | None
+    skipped: dict[str, int]
+    notes: tuple[str, ...] = ()
+    world: World | None = None
+    test_sessions: SimulatedSessions | None = None
+
+
+def load_data(config: Config, *, cache: Path, progress: Progress = lambda done, total: None) -> Data:
+    """The data to train on.
+
+    Raises:
+        ConfigError: The split or the model does not fit the source.
+        DataError: The data set is unreadable, or a side that must hold rows is empty.
+    """
+    if config.data.source == "simulation":
+        return _simulated(config, None, cache, progress)
+    source = open_recordings(config)
+    parts = split(
+        source,
+        config.data.split,
+        validation_fraction=config.data.validation_fraction,
+        validation_seed=config.data.validation_seed,
+        folder=config.data.path,
+        limit=config.data.limit,
+    )
+    trained_on = (source[int(i)] for i in parts.train)
+    known = sorted({name for s in trained_on for name, heard in zip(s.receivers, s.heard_R, strict=True) if heard})
+    whole = _dataset(config, source, source.origin_deg, known, cache, progress)
+    sides = [_side(whole, source, indices) for indices in (parts.train, parts.validation, parts.test)]
+    train, validation, test = sides
+    if train is None or validation is None:
+        cure = "Give more data, or lower data.min_receivers."
+        raise DataError(explain(f"split {parts.name}", got="no usable training row", allowed="one or more", cure=cure))
+    domain = fit_domain(train, source.origin_deg, known)
+    skipped, notes = dict(source.skipped) | dict(whole.skipped), (*source.notes, *parts.notes)
+    return Data(config.data.source, parts.name, domain, train, validation, test, skipped, notes)
+
+
+def load_test_data(
+    config: Config, domain: Domain, *, cache: Path, progress: Progress = lambda done, total: None
+) -> Data:
+    """The data to evaluate a finished model on: the test side of the split, or every row where the split is `none`.
+
+    Raises:
+        DataError: The data set is unreadable, or holds no row to evaluate on.
+    """
+    if config.data.source == "simulation":
+        return _simulated(config, domain, cache, progress)
+    source = open_recordings(config)
+    spec = config.data.split
+    indices, notes = held_out(source, spec, folder=config.data.path)
+    if spec == "none":
+        indices, notes = np.arange(len(source)), ("every row of the data is evaluated",)
+    whole = _dataset(config, source, domain.origin_deg, domain.receivers, cache, progress)
+    test = _side(whole, source, indices)
+    if test is None:
+        raise DataError(explain(f"split {spec}", got="no usable row", allowed="one or more", cure="Check --split."))
+    skipped = dict(source.skipped) | dict(whole.skipped)
+    name = spec if not spec.endswith(".json") else Path(spec).name
+    return Data(config.data.source, name, domain, None, None, test, skipped, (*source.notes, *notes))
+
+
+def open_recordings(config: Config) -> Recordings:
+    """The real data set a config names, by its source and path.
+
+    Raises:
+        ConfigError: No path, or a source that reads none.
+        DataError: The data set is unreadable.
+    """
+    data = config.data
+    if not data.path:
+        cure = f"Give --data FOLDER with the {data.source} data set."
+        raise ConfigError(explain("data.path", got="nothing", allowed="a folder or file", cure=cure))
+    if data.source == "powder":
+        return read_powder(data.path, min_receivers=data.min_receivers)
+    if data.source == "prepared":
+        from heimdall_jax.sources.prepared import open_prepared
+
+        return open_prepared(data.path)
+    from heimdall_jax.sources.catalogue import open_catalogue
+
+    samples = samples_needed(config.features) if _needs_spectrograms(config) else None
+    return open_catalogue(data.path, min_receivers=data.min_receivers, iq=_needs_spectrograms(config), samples=samples)
+
+
+def _ever_present(source: Recordings) -> list[str]:
+    """Receivers that took part in any session: rows for the others would cost time and say nothing."""
+    present = np.any([session.present_R for session in (source[i] for i in range(len(source)))], axis=0)
+    return [name for name, once in zip(source.receivers, present, strict=True) if once]
+
+
+def _needs_spectrograms(config: Config) -> bool:
+    return config.model.name == "localization_net" or config.model.spectrogram
+
+
+def _dataset(
+    config: Config,
+    source: Recordings,
+    origin_deg: tuple[float, float],
+    known: Sequence[str],
+    cache: Path,
+    progress: Progress,
+) -> HeimdallDataset:
+    channels = config.model.name == "localization_net"
+    if channels and len(known) != config.model.receivers:
+        cure = f"Set --model.receivers {len(known)}, or --model.name receiver_set."
+        raise ConfigError(
+            explain("model.receivers", got=config.model.receivers, allowed=f"{len(known)} in this data", cure=cure)
+        )
+    return HeimdallDataset(
+        source,
+        origin_deg=origin_deg,
+        rows=known if channels else _ever_present(source),
+        known=known,
+        features=config.features if _needs_spectrograms(config) else None,
+        cache=cache,
+        min_receivers=config.data.min_receivers,
+        progress=progress,
+    )
+
+
+def _side(whole: HeimdallDataset, source: Recordings, indices: np.ndarray) -> HeimdallDataset | None:
+    """The samples of the sessions at `indices`; None if none of them is usable."""
+    position = {name: i for i, name in enumerate(whole.session_ids)}
+    names = [source.transmissions[int(i)].session_id for i in indices]
+    kept = np.array([position[name] for name in names if name in position], np.int64)
+    return whole.subset(kept) if len(kept) else None
+
+
+def _simulated(config: Config, domain: Domain | None, cache: Path, progress: Progress) -> Data:
+    """Train, validation and test are transmissions of the same world at places drawn independently."""
+    world = World.build(config.world, sample_rate_hz=config.features.sample_rate_hz)
+    known = [station.name for station in world.stations]
+    if config.model.name == "localization_net" and config.model.receivers != len(known):
+        cure = f"Set --model.receivers {len(known)}."
+        raise ConfigError(explain("model.receivers", got=config.model.receivers, allowed=len(known), cure=cure))
+    limit = config.data.limit or config.world.train
+    counts = {"train": min(limit, config.world.train), "validation": config.world.validation, "test": config.world.test}
+    sessions = {name: SimulatedSessions(world, name, count) for name, count in counts.items()}
+    made = {
+        name: HeimdallDataset(
+            sessions[name],
+            origin_deg=world.origin_deg,
+            rows=known,
+            known=known,
+            features=config.features if _needs_spectrograms(config) else None,
+            cache=cache,
+            fingerprint=json.dumps([SIMULATION_VERSION, asdict(config.world), name], sort_keys=True),
+            min_receivers=config.data.min_receivers,
+            progress=progress,
+        )
+        for name in (counts if domain is None else ("test",))
+    }
+    train, validation = made.get("train"), made.get("validation")
+    if domain is None:
+        assert train is not None
+        domain = fit_domain(train, world.origin_deg, known)
+    skipped = dict(sum((dataset.skipped for dataset in made.values()), start=Counter[str]()))
+    return Data(
+        "simulation", "new places", domain, train, validation, made["test"], skipped, (), world, sessions["test"]
+    )

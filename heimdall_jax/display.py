@@ -1,0 +1,64 @@
+"""What a person sees while work is long: a progress bar, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+PLAIN_PERIOD_S = 10.0
+
+
+class Display:
+    """Progress of reading and training, on standard error's terminal or as a line every ten seconds.
+
+    Args:
+        console: Where to write.
+        samples_per_step: To state the rate in samples a second.
+    """
+
+    def __init__(self, console: Console, samples_per_step: int) -> None:
+        self.console, self._samples_per_step = console, samples_per_step
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._task = self._bar.add_task("", total=None) if self._bar else None
+        self._work, self._plain_at, self._began = "", 0.0, (0.0, 0)
+
+    def __enter__(self) -> Display:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def reading(self, done: int, total: int) -> None:
+        """Sessions read so far."""
+        self._show("reading recordings", "", done, total)
+
+    def update(self, step: int, total: int, metrics: dict[str, float]) -> None:
+        """A training step's loss (nats), mean error and rate; step times are averaged since training began here."""
+        rate = self._rate(step) * self._samples_per_step
+        text = f"loss {metrics['train/loss']:.3f}  error {metrics['train/error_m']:,.0f} m  {rate:,.0f} samples/s"
+        self._show("training", text, step, total)
+
+    def _rate(self, step: int) -> float:
+        now = time.monotonic()
+        if self._work != "training":
+            self._began = (now, step)
+        since, first = self._began
+        return (step - first) / (now - since) if now > since else 0.0
+
+    def _show(self, work: str, text: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        fresh, self._work = work != self._work, work
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, description=f"{work}  {text}", completed=done, total=total)
+        elif fresh or done == total or now - self._plain_at >= PLAIN_PERIOD_S:
+            self._plain_at = now
+            self.console.print(f"{work} {done}/{total}  {text}".rstrip(), highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Honest numbers: summaries, baselines, bounds."""

@@ -1,0 +1,82 @@
+"""Do the predicted regions hold what they promise? Coverage of elliptical regions, and how sure we are of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int, Shaped
+from numpy import ndarray
+
+from heimdall_jax.errors import DataError, explain
+
+PROBABILITIES = (0.5, 0.68, 0.9, 0.95)
+"""Of the regions whose coverage is reported."""
+CHUNK_S = 300.0
+"""Fixes of the same five minutes are neighbours on one walk, so they are resampled together."""
+DRAWS = 4000
+
+
+def squared_mahalanobis(
+    error_m: Float64[ndarray, "N 2"], covariance_m2: Float64[ndarray, "N 2 2"]
+) -> Float64[ndarray, " N"]:
+    """e^T C^-1 e (N,) of errors (N, E) in metres and covariances (N, E, E) in square metres.
+
+    Raises:
+        DataError: A covariance is not finite, symmetric and positive definite.
+    """
+    finite = np.all(np.isfinite(covariance_m2), axis=(1, 2))
+    checked = np.where(finite[:, None, None], covariance_m2, 0.0)
+    east, cross, north = checked[:, 0, 0], checked[:, 0, 1], checked[:, 1, 1]
+    determinant = east * north - cross**2
+    symmetric = np.abs(cross - checked[:, 1, 0]) <= 1e-6 * np.sqrt(np.abs(east * north))
+    good = finite & symmetric & (east > 0) & (determinant > 0)
+    if not good.all():
+        first = int(np.argmin(good))
+        got = f"{int((~good).sum())} of {len(good)} that are not, first {covariance_m2[first].tolist()} at {first}"
+        cure = "Give the model's own spread; a NaN means that training failed."
+        raise DataError(explain("covariances", got=got, allowed="symmetric positive definite", cure=cure))
+    x, y = error_m[:, 0], error_m[:, 1]
+    return (north * x**2 - 2 * cross * x * y + east * y**2) / determinant
+
+
+def inside_region(squared: Float64[ndarray, " N"], probability: float) -> Bool[ndarray, " N"]:
+    """Which truths (N,) lie in the ellipse of that probability.
+
+    The squared Mahalanobis distance is chi-square with 2 degrees of freedom, whose quantile is -2 ln(1 - p).
+    """
+    return squared <= -2.0 * np.log1p(-probability)
+
+
+def coverage(squared: Float64[ndarray, " N"]) -> dict[str, float]:
+    """Share of truths inside the predicted region of each of `PROBABILITIES`, by its name as text."""
+    return {f"{p:g}": float(inside_region(squared, p).mean()) for p in PROBABILITIES}
+
+
+def chunks(start_time_s: Float64[ndarray, " N"]) -> Int[ndarray, " N"]:
+    """Number (N,) of the five-minute chunk of the clock in which each fix lies."""
+    return np.floor(start_time_s / CHUNK_S).astype(np.int64)
+
+
+def bootstrap_interval(
+    inside: Bool[ndarray, " N"], group: Shaped[ndarray, " N"] | None = None, *, seed: int = 0
+) -> tuple[float, float] | None:
+    """95 % interval of a share: percentile bootstrap over whole groups (Davison and Hinkley 1997, sections 3.8, 5.3).
+
+    Args:
+        inside: What is counted (N,).
+        group: Which fixes belong together (N,); each on its own if None.
+        seed: Of the resampling.
+
+    Returns:
+        Low and high, or None with fewer than two groups, which say nothing of their spread.
+    """
+    _, number, size = np.unique(
+        np.arange(len(inside)) if group is None else group, return_inverse=True, return_counts=True
+    )
+    if len(size) < 2:
+        return None
+    hits = np.bincount(number.reshape(-1), weights=inside)
+    rng = np.random.default_rng(seed)
+    even = np.full(len(size), 1 / len(size))
+    times_drawn = rng.multinomial(len(size), even, DRAWS).astype(np.float64)
+    low, high = np.quantile((times_drawn @ hits) / (times_drawn @ size), (0.025, 0.975))
+    return float(low), float(high)

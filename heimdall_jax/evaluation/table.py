@@ -1,0 +1,61 @@
+"""The small table a run ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+COLUMNS = {"mean": "mean", "median": "median", "p68": "68 %", "p90": "90 %", "rmse": "rms"}
+
+
+def closing_table(metrics: Mapping[str, Any], files: Mapping[str, Path | str]) -> Group:
+    """Errors of the model beside baselines, controls and bound, then coverage, then where the files are.
+
+    Args:
+        metrics: What `summarize` gives.
+        files: What is where.
+    """
+    heading = f"{metrics['dataset']}, split {metrics['split']}, n = {metrics['n']}"
+    table = Table("error", *COLUMNS.values(), title=heading, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.add_row("model", *_cells(metrics["error_m"]), style="bold", end_section=True)
+    for kind in ("baselines", "controls"):
+        for name, errors in metrics[kind].items():
+            table.add_row(_spoken(name), *_cells(errors))
+        table.add_section()
+    bound = metrics.get("bound")
+    if bound is not None:
+        table.add_row(f"bound: {_spoken(bound['kind'])}", *_cells({"p68": bound["p68_m"], "rmse": bound["rmse_m"]}))
+    lines = [_coverage(metrics), f"likelihood: {metrics['nll_nats_per_fix']:.2f} nats per fix, lower is better"]
+    width = max((len(name) for name in files), default=0)
+    lines += [f"{name:<{width}}  {path}" for name, path in files.items()]
+    return Group(table, *(Text(line, overflow="fold") for line in lines))
+
+
+def _coverage(metrics: Mapping[str, Any]) -> str:
+    """Truths inside the predicted regions, against what they promise."""
+    shares = ", ".join(f"{share:.0%} in the {float(p):.0%} region" for p, share in metrics["coverage"].items())
+    interval = metrics.get("coverage_interval")
+    sure = f" (68 % region: {interval[0]:.0%} to {interval[1]:.0%} with 95 % confidence)" if interval else ""
+    return f"coverage: {shares}{sure}"
+
+
+def _cells(errors: Mapping[str, float]) -> list[str]:
+    return [_distance(errors[key]) if key in errors else "" for key in COLUMNS]
+
+
+def _distance(metres: float) -> str:
+    """Three digits or whole metres, in m or km."""
+    if metres < 10_000:
+        return f"{metres:.1f} m" if metres < 100 else f"{metres:,.0f} m"
+    return f"{metres / 1000:.1f} km"
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")

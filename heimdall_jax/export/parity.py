@@ -1,0 +1,190 @@
+"""Does ONNX Runtime say what JAX says? Measured on real samples, at several batch sizes and receiver counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from heimdall_jax.errors import ExportError, explain
+from heimdall_jax.export.session import open_session
+from heimdall_jax.export.signature import Tensor, to_graph_dtype
+from heimdall_jax.geodesy import local_to_degrees
+from heimdall_jax.types import Domain, Sample
+
+BATCHES = (1, 3, 32)
+LIMITS = {"position_m": 1.0, "position_sigmas": 0.01, "covariance_relative": 1e-3, "position_deg": 1e-9}
+"""The largest difference of each kind that an export may show."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The largest differences over one batch.
+
+    Attributes:
+        batch: Its size.
+        receivers: How many receivers each sample shows.
+        given: Names of the inputs that were given.
+        position_m: Distance between the two places, metres.
+        position_sigmas: The same in predicted standard deviations (Mahalanobis distance).
+        covariance_relative: |C_ij - C'_ij| / sqrt(C_ii C_jj).
+        position_deg: Degrees of the graph against float64 geodesy of the graph's own metres.
+    """
+
+    batch: int
+    receivers: int
+    given: tuple[str, ...]
+    position_m: float
+    position_sigmas: float
+    covariance_relative: float
+    position_deg: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every comparison that was made."""
+
+    rows: tuple[Row, ...]
+
+    def to_tree(self) -> dict[str, Any]:
+        """As nested dicts, with the limits, for the manifest."""
+        return {"limits": dict(LIMITS), "rows": [asdict(row) for row in self.rows]}
+
+    def check(self) -> Report:
+        """This report, if every row is within the limits.
+
+        Raises:
+            ExportError: A row is not, or holds NaN; names the row.
+        """
+        for row in self.rows:
+            for name, limit in LIMITS.items():
+                difference = getattr(row, name)
+                if not difference <= limit:
+                    raise ExportError(
+                        explain(
+                            f"{name} of ONNX Runtime against JAX",
+                            got=f"{difference:.3g} at batch {row.batch}, {row.receivers} receivers, "
+                            f"inputs {', '.join(row.given)}",
+                            allowed=f"at most {limit:g}",
+                            cure="Compare the layers of the model and of the graph on this batch.",
+                        )
+                    )
+        return self
+
+
+def compare(
+    model: nnx.Module,
+    onnx_model: bytes,
+    samples: Sample,
+    *,
+    inputs: Sequence[Tensor],
+    domain: Domain,
+) -> Report:
+    """Run both on `samples` (batched) at batch 1, 3 and 32, with 3, half and all receivers; see `Row`.
+
+    Fewer samples than 32 are repeated. Receivers are taken away in the order: not heard, then last to first; where
+    the graph has a fixed number of them, they are marked as not heard instead. The JAX side runs once per receiver
+    count at batch 32, so that the rows of smaller batches also prove that a batch equals one by one.
+
+    Raises:
+        DataError: `samples` is empty.
+    """
+    session = open_session(onnx_model)
+    reference = reference_predictor(model)
+    names = [tensor.name for tensor in inputs]
+    required = [tensor.name for tensor in inputs if not tensor.optional]
+    sizes = {name: samples[name] for name in names}
+    total = samples["heard"].shape[1] if "heard" in samples else samples[names[0]].shape[1]
+    repeated = np.arange(max(BATCHES)) % len(samples[names[0]])
+    sizes = {name: value[repeated] for name, value in sizes.items()}
+    free = inputs[0].shape[1] == "R"
+    rows = []
+    for receivers in sorted({min(3, total), (total + 1) // 2, total}):
+        shown = keep_receivers(sizes, receivers, drop=free)
+        rows += _compare_one(session, reference, shown, names, inputs, domain, receivers)
+    if required != names:
+        # Without the mask every value counts, so those that meant nothing must at least be numbers.
+        shown = {name: np.nan_to_num(sizes[name]) for name in required}
+        rows += _compare_one(session, reference, shown, required, inputs, domain, total)
+    return Report(tuple(rows))
+
+
+def keep_receivers(samples: Sample, count: int, *, drop: bool) -> Sample:
+    """Each sample with `count` receivers, those that heard first; the others dropped, or marked as not heard."""
+    heard_BR = samples["heard"]
+    order_BR = np.argsort(~heard_BR, axis=1, kind="stable")
+    if drop:
+        kept_BR = np.sort(order_BR[:, :count], axis=1)
+        return {
+            name: np.take_along_axis(value, kept_BR.reshape(kept_BR.shape + (1,) * (value.ndim - 2)), axis=1)
+            for name, value in samples.items()
+        }
+    rank_BR = np.argsort(order_BR, axis=1)
+    return samples | {"heard": heard_BR & (rank_BR < count)}
+
+
+def reference_predictor(model: nnx.Module) -> Callable[[Mapping[str, np.ndarray]], tuple[np.ndarray, np.ndarray]]:
+    """JAX's answer in evaluation mode, float64: position_m (B, 2) and its covariance's Cholesky factor (B, 2, 2)."""
+    frozen = nnx.clone(model)
+    frozen.eval()
+    graph, state = nnx.split(frozen)
+    state = jax.device_put(state, jax.local_devices()[0])  # a mesh of many devices would refuse a batch of one
+
+    @jax.jit
+    def run(state: Any, named: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        return tuple(nnx.merge(graph, state)(**named))  # pyright: ignore[reportCallIssue]
+
+    def predict(named: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        with jax.default_matmul_precision("highest"):  # accelerators would round to TF32 or bfloat16
+            position_m, scale_m = run(state, {name: jnp.asarray(value) for name, value in named.items()})
+        return np.asarray(position_m, np.float64), _matrix(np.asarray(scale_m, np.float64))
+
+    return predict
+
+
+def _compare_one(
+    session: Any,
+    reference: Callable[[Mapping[str, np.ndarray]], tuple[np.ndarray, np.ndarray]],
+    samples: Sample,
+    names: Sequence[str],
+    inputs: Sequence[Tensor],
+    domain: Domain,
+    receivers: int,
+) -> list[Row]:
+    """Rows of every batch size, from the same samples."""
+    jax_position_m, factor_m = reference({name: samples[name] for name in names})
+    jax_covariance_m2 = factor_m @ np.swapaxes(factor_m, -1, -2)
+    tensors = {tensor.name: tensor for tensor in inputs}
+    rows = []
+    for batch in BATCHES:
+        feed = {name: to_graph_dtype(tensors[name], samples[name][:batch]) for name in names}
+        position_m, position_deg, spread = session.run(None, feed)
+        spread = spread.astype(np.float64)
+        covariance_m2 = _matrix(spread**2) if spread.ndim == 2 else spread
+        offset = position_m.astype(np.float64) - jax_position_m[:batch]
+        variance = np.einsum("bii->bi", jax_covariance_m2[:batch])
+        scale = np.sqrt(variance[:, :, None] * variance[:, None, :])
+        whitened = np.linalg.solve(factor_m[:batch], offset[..., None])
+        degrees = local_to_degrees(position_m.astype(np.float64), domain.origin_deg)
+        rows.append(
+            Row(
+                batch=batch,
+                receivers=receivers,
+                given=tuple(names),
+                position_m=float(np.linalg.norm(offset, axis=-1).max()),
+                position_sigmas=float(np.linalg.norm(whitened[..., 0], axis=-1).max()),
+                covariance_relative=float((np.abs(covariance_m2 - jax_covariance_m2[:batch]) / scale).max()),
+                position_deg=float(np.abs(position_deg - degrees).max()),
+            )
+        )
+    return rows
+
+
+def _matrix(spread: np.ndarray) -> np.ndarray:
+    """A diagonal (B, 2) as matrices (B, 2, 2); matrices as they are."""
+    return np.einsum("bi,ij->bij", spread, np.eye(spread.shape[1])) if spread.ndim == 2 else spread

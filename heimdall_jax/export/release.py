@@ -1,0 +1,110 @@
+"""A trained model out of the house, and the proof, later, that a file is that model."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from heimdall_jax.config import Config
+from heimdall_jax.errors import DataError, ExportError, explain
+from heimdall_jax.export import onnx, parity
+from heimdall_jax.export.bundle import Manifest, read_bundle, write_atomically, write_bundle
+from heimdall_jax.export.graph_check import check_same_graph, parse_graph
+from heimdall_jax.export.signature import Tensor, describe_inputs
+from heimdall_jax.models.build import input_names
+from heimdall_jax.types import Domain, Sample
+
+SAMPLES = "export_samples.npz"
+"""The samples that parity was measured on, kept so that validation needs no data set."""
+
+
+def export_model(
+    model: nnx.Module,
+    folder: Path,
+    *,
+    config: Config,
+    domain: Domain,
+    samples: Sample,
+    metrics: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Write `model.onnx`, its samples and `manifest.json` into a run's folder, once ONNX Runtime agrees with JAX.
+
+    Args:
+        model: Trained; left as it is.
+        folder: Of the run.
+        config: Of the run.
+        domain: Of the model.
+        samples: Real ones, stacked on axis 0; 32 or more are best.
+        metrics: The run's `metrics.json`, copied into the manifest.
+
+    Raises:
+        ExportError: The model cannot be expressed, or the two disagree; no manifest is left then.
+        DataError: `samples` is empty.
+        StorageError: The folder cannot be written.
+    """
+    inputs = _describe(config, samples)
+    path = folder / "model.onnx"
+    outputs = onnx.to_onnx(model, path, inputs=inputs, domain=domain)
+    report = parity.compare(model, path.read_bytes(), samples, inputs=inputs, domain=domain).check()
+    kept = io.BytesIO()
+    np.savez_compressed(kept, allow_pickle=False, **{tensor.name: samples[tensor.name] for tensor in inputs})
+    write_atomically(folder / SAMPLES, kept.getvalue())
+    return write_bundle(
+        path,
+        inputs=inputs,
+        outputs=outputs,
+        opset=onnx.OPSET,
+        domain=domain,
+        config=config,
+        parity=report.to_tree(),
+        metrics=metrics,
+    )
+
+
+def validate(path: Path, model: nnx.Module, samples: Sample, *, config: Config, domain: Domain) -> parity.Report:
+    """Prove that a bundle is the export of `model`, as its run's checkpoint holds it.
+
+    The file and its manifest must agree; the graph must equal, bit by bit, the one that `model` exports to now; and
+    ONNX Runtime must agree with JAX on `samples`.
+
+    Raises:
+        ExportError: Something does not; the message says what.
+        DataError: `samples` is empty.
+    """
+    bundle = read_bundle(path)
+    if bundle.manifest.domain != domain:
+        cure = "Export the run again."
+        raise ExportError(
+            explain("manifest's domain", got=bundle.manifest.domain, allowed=f"the checkpoint's, {domain}", cure=cure)
+        )
+    inputs = _describe(config, samples)
+    wanted, _ = onnx.build_graph(model, inputs=inputs, domain=domain)
+    check_same_graph(parse_graph(bundle.model), wanted)
+    return parity.compare(model, bundle.model, samples, inputs=inputs, domain=domain).check()
+
+
+def read_samples(folder: Path) -> Sample:
+    """The samples that `export_model` kept.
+
+    Raises:
+        ExportError: They are missing or unreadable.
+    """
+    try:
+        with np.load(io.BytesIO((folder / SAMPLES).read_bytes()), allow_pickle=False) as kept:
+            return {name: kept[name] for name in kept.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        cure = "Export the run again."
+        raise ExportError(explain(SAMPLES, got=error, allowed="the samples of the export", cure=cure)) from error
+
+
+def _describe(config: Config, samples: Sample) -> tuple[Tensor, ...]:
+    names = input_names(config.model)
+    if any(name in samples and len(samples[name]) == 0 for name in names):
+        raise DataError(explain("samples to export with", got="none", allowed="one or more", cure="Give real samples."))
+    return describe_inputs(names, samples, dynamic_receivers=config.model.name == "receiver_set")

@@ -1,0 +1,33 @@
+"""ONNX Runtime, opened one way everywhere. Imports no JAX."""
+
+from __future__ import annotations
+
+import onnxruntime
+
+from heimdall_jax.errors import ExportError, explain
+
+ERRORS_ONLY = 3
+"""ONNX Runtime's log level; below it, it warns of every optional input."""
+
+
+def open_session(model: bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """A CPU session on a model's bytes.
+
+    Args:
+        model: A self-contained ONNX file.
+        threads: Threads of one call; None leaves the choice to ONNX Runtime.
+
+    Raises:
+        ExportError: ONNX Runtime cannot run the model.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no public base class
+        problem = " ".join(str(error).split())[:300]
+        cure = "Update onnxruntime, or export the run again."
+        raise ExportError(explain("ONNX Runtime", got=problem, allowed="a model it can run", cure=cure)) from error

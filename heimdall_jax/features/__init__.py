@@ -1,0 +1,1 @@
+"""The only feature code; pure and jit-able."""

@@ -1,0 +1,130 @@
+"""From a batch of recordings to the arrays a model takes, and the check that a recording is fit for it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+from numpy import ndarray
+
+from heimdall_jax.config import FeatureConfig
+from heimdall_jax.errors import DataError, explain
+from heimdall_jax.features.dft import Backend
+from heimdall_jax.features.spectra import check_settings, parts_to_mel_spectrogram, power_to_db
+
+RATE_TOLERANCE = 1e-3
+"""Relative; a tone at the edge of the default band moves by a quarter of a bin. Real receivers are off by 1e-4."""
+
+
+def samples_needed(config: FeatureConfig) -> int:
+    """Shortest recording, in samples, that gives `config.n_frames` frames; `hop_length` more would give another."""
+    return config.n_fft + (config.n_frames - 1) * config.hop_length
+
+
+@functools.cache
+def extract(config: FeatureConfig, backend: Backend = "fft") -> Callable[[ArrayLike], dict[str, Array]]:
+    """The jitted feature function of a config, one per process: complex (B, R, T) to a dict of float32 arrays.
+
+    It gives `mel_spectrogram` (B, R, M, L) in dB relative to full scale, and `rss_db` (B, R), the mean power of the
+    whole recording in dB relative to full scale. Receivers do not mix, so a row of a receiver that did not hear
+    (whatever it holds) stays in its own row: mask it there.
+
+    Raises:
+        ConfigError: A setting is outside its range.
+        DataError: When called: not complex, or not as long as `check_iq` demands.
+    """
+    check_settings(config)
+
+    @jax.jit
+    def features(iq_BRT: ArrayLike) -> dict[str, Array]:
+        iq = jnp.asarray(iq_BRT)
+        _check_form(iq.dtype, iq.shape, config)
+        i, q = jnp.real(iq).astype(jnp.float32), jnp.imag(iq).astype(jnp.float32)
+        return parts_to_features(i, q, config, backend)
+
+    return features
+
+
+def parts_to_features(
+    i: ArrayLike, q: ArrayLike, config: FeatureConfig, backend: Backend = "matmul"
+) -> dict[str, Array]:
+    """The arrays of `extract` from separate real I and Q (..., T): the same code, for graphs without complex numbers.
+
+    Raises:
+        DataError: As `parts_to_mel_spectrogram`.
+        ConfigError: A setting is outside its range.
+    """
+    i, q = jnp.asarray(i), jnp.asarray(q)
+    mel_db = parts_to_mel_spectrogram(i, q, config, backend=backend)
+    return {"mel_spectrogram": mel_db, "rss_db": power_to_db(jnp.mean(i**2 + q**2, axis=-1), config.floor_db)}
+
+
+def check_iq(
+    iq: ArrayLike, sample_rate_hz: float | int | None, config: FeatureConfig, heard: ndarray | None = None
+) -> None:
+    """Raise DataError unless recordings (R, T) or (B, R, T) are what `extract(config)` takes. Runs on the host.
+
+    Args:
+        iq: Complex baseband, full scale 1.
+        sample_rate_hz: Of the recordings.
+        config: What the features expect.
+        heard: (R,) or (B, R), as the recordings; rows that are False may hold anything. None checks all rows.
+
+    Raises:
+        DataError: Real, empty, of another rank, too short, too long, NaN or Inf, or at another sample rate.
+    """
+    iq = np.asarray(iq)
+    _check_form(iq.dtype, iq.shape, config)
+    _check_rate(sample_rate_hz, config)
+    bad = ~np.isfinite(iq).all(axis=-1)
+    if heard is not None:
+        if heard.shape != bad.shape:
+            cure = "Give one flag per recording."
+            raise DataError(explain("heard", got=f"shape {heard.shape}", allowed=f"{bad.shape}", cure=cure))
+        bad &= heard
+    if bad.any():
+        rows = ", ".join(str(tuple(int(n) for n in row)) for row in np.argwhere(bad)[:4])
+        cure = "Mark these receivers as not heard, or repair the recording."
+        raise DataError(explain("IQ", got=f"NaN or Inf in row {rows}", allowed="finite samples", cure=cure))
+
+
+def _check_form(dtype: np.dtype, shape: tuple[int, ...], config: FeatureConfig) -> None:
+    """Complex, (R, T) or (B, R, T), and as long as the config's frames."""
+    needed = samples_needed(config)
+    window = f"{needed} to {needed + config.hop_length - 1} samples for {config.n_frames} frames"
+    if not np.issubdtype(dtype, np.complexfloating):
+        cure = "Combine I and Q as i + 1j * q with full scale 1; a real signal is no complex baseband."
+        raise DataError(explain("IQ", got=f"real numbers ({dtype})", allowed="complex64 or complex128", cure=cure))
+    if len(shape) not in (2, 3):
+        cure = "Add a receiver axis (iq[None]) or stack sessions."
+        raise DataError(explain("IQ", got=f"shape {shape}", allowed="(receivers, samples) or a batch of it", cure=cure))
+    if 0 in shape:
+        cure = "Skip the session or read the recording again."
+        raise DataError(explain("IQ", got=f"nothing, shape {shape}", allowed=window, cure=cure))
+    if shape[-1] < needed:
+        cure = "Record longer, or lower features.n_frames."
+        raise DataError(explain("IQ too short", got=f"{shape[-1]} samples", allowed=window, cure=cure))
+    if shape[-1] >= needed + config.hop_length:
+        cure = f"Cut it into windows of {needed} samples, or raise features.n_frames."
+        raise DataError(explain("IQ too long", got=f"{shape[-1]} samples", allowed=window, cure=cure))
+
+
+def _check_rate(sample_rate_hz: float | int | None, config: FeatureConfig) -> None:
+    want = config.sample_rate_hz
+    if sample_rate_hz is None or not (math.isfinite(sample_rate_hz) and sample_rate_hz > 0):
+        cure = "Give the rate at which the IQ was recorded."
+        raise DataError(explain("sample rate", got=sample_rate_hz, allowed="a positive number of hertz", cure=cure))
+    if abs(sample_rate_hz - want) > RATE_TOLERANCE * want:
+        ratio = Fraction(want / sample_rate_hz).limit_denominator(1000)
+        cure = (
+            f"Resample to {want:g} Hz: scipy.signal.resample_poly(iq, {ratio.numerator}, {ratio.denominator}, axis=-1)."
+        )
+        allowed = f"{want:g} Hz within {RATE_TOLERANCE:.1%}"
+        raise DataError(explain("sample rate", got=f"{sample_rate_hz:g} Hz", allowed=allowed, cure=cure))

@@ -1,0 +1,1 @@
+"""Networks; no I/O, no losses."""

@@ -1,0 +1,29 @@
+"""Normalisation in float32 whatever the network computes in."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+
+class BatchNorm(nnx.BatchNorm):
+    """Over all but the channels; running statistics move by a tenth per step in training, as in the original."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs) -> None:
+        super().__init__(channels, momentum=0.9, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Normalise; the result has the input's dtype."""
+        return super().__call__(x.astype(jnp.float32)).astype(x.dtype)
+
+
+class LayerNorm(nnx.LayerNorm):
+    """Over the last axis, with ConvNeXt's epsilon."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs) -> None:
+        super().__init__(channels, epsilon=1e-6, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Normalise; the result has the input's dtype."""
+        return super().__call__(x.astype(jnp.float32)).astype(x.dtype)

@@ -1,0 +1,113 @@
+"""Any number of receivers, in any order, to a place and its covariance: a masked set transformer."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from heimdall_jax.config import FeatureConfig, ModelConfig
+from heimdall_jax.errors import DataError, explain
+from heimdall_jax.models.attention import AttentionBlock
+from heimdall_jax.models.heads import CholeskyHead, Fix, Perceptron
+from heimdall_jax.models.normaliser import Normaliser
+from heimdall_jax.models.norms import LayerNorm
+from heimdall_jax.models.settings import check
+from heimdall_jax.models.tokens import FEATURES, IdentityEmbedding, SpectrogramEncoder, receiver_features
+from heimdall_jax.types import Domain
+
+
+class ReceiverSetNet(nnx.Module):
+    """Tokens are receivers; a learned query token, always visible, gathers the answer.
+
+    With no receiver present the query alone speaks: the prior, learned from such examples if any.
+
+    Args:
+        config: `width`, `depth`, `heads`, `dropout`, `identity`, `identity_dropout`, `spectrogram`, bounds of sigma.
+        domain: Scales of power and position and the known receivers, kept with the weights.
+        n_mels: Bands of the spectrograms, used where `config.spectrogram`.
+        dtype: Of the transformer's computation; parameters, tokens and heads are float32.
+        rngs: Source of initial values and of dropout.
+
+    Raises:
+        ConfigError: A setting is outside its range.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        domain: Domain,
+        *,
+        n_mels: int = FeatureConfig.n_mels,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        check(config)
+        width, self.dtype = config.width, dtype
+        self.normaliser = Normaliser(domain)
+        self.embed = nnx.Linear(FEATURES, width, rngs=rngs)
+        known = len(domain.receivers)
+        self.identity = IdentityEmbedding(known, width, config.identity_dropout, rngs=rngs) if config.identity else None
+        self.spectrogram = SpectrogramEncoder(n_mels, width, rngs=rngs) if config.spectrogram else None
+        self.query = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (1, 1, width), jnp.float32))
+        blocks = [
+            AttentionBlock(width, config.heads, config.dropout, dtype=dtype, rngs=rngs) for _ in range(config.depth)
+        ]
+        self.blocks = nnx.List(blocks)
+        self.norm = LayerNorm(width, rngs=rngs)
+        self.position = Perceptron(width, (0.0, 0.0), config.dropout, rngs=rngs)
+        self.cholesky = CholeskyHead(width, domain.position_std_m, config, rngs=rngs)
+
+    def __call__(
+        self,
+        rss_db: Float[Array, "B R"],
+        receiver_m: Float[Array, "B R 2"],
+        heard: Bool[Array, "B R"],
+        present: Bool[Array, "B R"],
+        identity: Int[Array, "B R"] | None = None,
+        mel_spectrogram: Float[Array, "B R M L"] | None = None,
+    ) -> Fix:
+        """Locate.
+
+        Args:
+            rss_db: Received power; ignored where not heard.
+            receiver_m: East, north of each receiver, local metres; ignored where not present.
+            heard: It measured the transmission; ignored where not present.
+            present: It took part; rows that are not present change nothing.
+            identity: 0 for an unknown receiver, i + 1 for the domain's receiver i.
+            mel_spectrogram: Log-mel power, dB; ignored where not heard.
+
+        Returns:
+            Position (B, 2) and the lower Cholesky factor of its covariance (B, 2, 2), east and north, local metres.
+
+        Raises:
+            DataError: An input that the configured network needs is absent.
+        """
+        heard = heard & present
+        tokens = self.embed(receiver_features(self.normaliser, rss_db, receiver_m, heard, present))
+        if self.identity is not None:
+            tokens = tokens + self.identity(jnp.where(present, _needed("identity", identity), 0))
+        if self.spectrogram is not None:
+            tokens = tokens + self.spectrogram(_needed("mel_spectrogram", mel_spectrogram), heard)
+        query = jnp.broadcast_to(self.query[...], (tokens.shape[0], 1, tokens.shape[2]))
+        x = jnp.concatenate([query, tokens], axis=1).astype(self.dtype)
+        seen = present[:, None, None, :]  # before the query joins: jax2onnx cannot reshape an axis of R + 1
+        visible = jnp.concatenate([jnp.ones_like(seen[..., :1]), seen], axis=-1)
+        for block in self.blocks:
+            x = block(x, visible)
+        gathered = self.norm(x[:, 0].astype(jnp.float32))
+        return Fix(self.normaliser.metres(self.position(gathered)), self.cholesky(gathered))
+
+
+def _needed(name: str, value: Array | None) -> Array:
+    if value is None:
+        raise DataError(
+            explain(
+                f"receiver-set network input {name}",
+                got="nothing",
+                allowed="an array: this network was configured with it",
+                cure=f"Pass {name}, or build the network without it.",
+            )
+        )
+    return value

@@ -1,0 +1,279 @@
+"""What scripts and jobs call: train, evaluate, validate an export. Joins the rooms; holds no maths."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from heimdall_jax.config import Config
+from heimdall_jax.datasets import Data, load_data, load_test_data
+from heimdall_jax.display import Display
+from heimdall_jax.errors import ConfigError, HeimdallError, explain
+from heimdall_jax.evaluation.baselines import BASELINES, SIMPLE, evaluate_baselines
+from heimdall_jax.evaluation.bounds import posterior_mean
+from heimdall_jax.evaluation.controls import no_radio
+from heimdall_jax.evaluation.summary import bound_of_errors, error_summary, ground_error_m, summarize, write_metrics
+from heimdall_jax.evaluation.table import closing_table
+from heimdall_jax.export.parity import Report
+from heimdall_jax.run import CHECKPOINTS, CONFIG, Run, begin, make_trainer, open_run, record, start_tracking
+from heimdall_jax.tracking import Tracker, open_tracker
+from heimdall_jax.training.batches import evaluation_batches, iterate, training_batches
+from heimdall_jax.training.checkpoints import Checkpoints
+from heimdall_jax.training.dataset import HeimdallDataset
+from heimdall_jax.training.loop import Loop, Progress
+from heimdall_jax.training.radio_map import RadioMap, fit_radio_map
+from heimdall_jax.types import Sample
+
+METRICS, MODEL = "metrics.json", "model.onnx"
+PROBES = 32
+
+
+def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
+    """Train, evaluate on the test split, export and register; everything goes into the run folder `out`.
+
+    Args:
+        config: Everything the run depends on.
+        out: Run folder; must not hold a run unless `resume`.
+        resume: Continue the run in `out` from its last checkpoint, to the result of one that never stopped.
+        console: Where progress and the closing table go; standard output if None.
+
+    Returns:
+        The contents of `metrics.json`.
+
+    Raises:
+        HeimdallError: One of its children, with the cure; the last good checkpoint is intact.
+    """
+    console = console or Console()
+    begin(config, out, resume=resume)
+    _remember_compilations(out.parent)
+    tracker = open_tracker(config.tracking, out)
+    with Display(console, config.training.batch_size) as display:
+        data = load_data(config, cache=_cache(config, out), progress=display.reading)
+        _report(console, data)
+        start_tracking(tracker, config, out)
+        with _ending(tracker):
+            _fit(config, data, out, tracker, display)
+            run = open_run(out)
+            metrics = _measure(run, data, own=data)
+            write_metrics(out / METRICS, metrics)
+            version = _deliver(run, data, metrics, tracker)
+    name = config.tracking.registered_name
+    console.print(closing_table(metrics, {"run": out, "model": out / MODEL, "registered": f"{name} {version}"}))
+    return metrics
+
+
+def evaluate(
+    folder: Path,
+    *,
+    data_path: str | None = None,
+    split: str | None = None,
+    out: Path | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Measure the best model of a run on any data set and split of its kind; nothing is trained.
+
+    Args:
+        folder: Of the run.
+        data_path: The data set; the run's own if None.
+        split: Whose test side is measured, every row for `none`; the run's own if None.
+        out: Folder for `metrics.json`; the run folder for its own data and split, else one under `evaluations`.
+        console: Where progress and the table go; standard output if None.
+
+    Returns:
+        The contents of `metrics.json`.
+
+    Raises:
+        HeimdallError: One of its children, with the cure.
+    """
+    console = console or Console()
+    run = open_run(folder)
+    config = run.config
+    changes = {key: value for key, value in (("path", data_path), ("split", split)) if value is not None}
+    if changes and config.data.source == "simulation":
+        cure = "Leave them out; a simulated run is measured on its own world's new places."
+        raise ConfigError(explain("--data, --split", got=changes, allowed="nothing for simulation", cure=cure))
+    asked = dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
+    _remember_compilations(folder.parent)
+    with Display(console, config.training.batch_size) as display:
+        cache = _cache(config, folder)
+        data = load_test_data(asked, run.domain, cache=cache, progress=display.reading)
+        _report(console, data)
+        metrics = _measure(run, data, own=load_data(config, cache=cache))
+    if out is None:
+        out = folder if not changes else folder / "evaluations" / f"{Path(asked.data.path).name}-{data.split}"
+    out.mkdir(parents=True, exist_ok=True)
+    write_metrics(out / METRICS, metrics)
+    console.print(closing_table(metrics, {"metrics": out / METRICS}))
+    return metrics
+
+
+def _fit(config: Config, data: Data, out: Path, tracker: Tracker, display: Display) -> None:
+    """Train from the run's last checkpoint, or from the start, to the end."""
+    assert data.train is not None
+    assert data.validation is not None
+    validation, training, size = data.validation, config.training, config.training.batch_size
+    steps_per_epoch = -(-len(data.train) // size)
+    total_steps = training.epochs * steps_per_epoch
+    trainer = make_trainer(config, data.domain, total_steps)
+    batches = training_batches(
+        data.train,
+        batch_size=size,
+        augmentation=config.augmentation,
+        seed=config.seed,
+        radio_map=_radio_map(config, data.train),
+    )
+    with Checkpoints(out / CHECKPOINTS) as checkpoints:
+        state, progress, latest = trainer.start(), Progress(), checkpoints.latest()
+        if latest is not None:
+            state = checkpoints.state(latest, state)
+            progress = Progress(**checkpoints.record(latest)["progress"])
+        loop = Loop(
+            trainer=trainer,
+            batches=lambda start: iterate(batches, start, training.prefetch),
+            validate=lambda state: trainer.evaluate(state, evaluation_batches(validation, size)),
+            checkpoints=checkpoints,
+            tracker=tracker,
+            config=training,
+            total_steps=total_steps,
+            evaluate_every=max(1, round(steps_per_epoch / training.evaluations_per_epoch)),
+            record=record(config, data.domain),
+            display=display,
+            progress=progress,
+        )
+        loop.run(state)
+
+
+def _radio_map(config: Config, train: HeimdallDataset) -> RadioMap | None:
+    """The propagation model to draw samples from, if the config asks for any."""
+    if config.augmentation.simulated == 0.0:
+        return None
+    if config.model.name != "receiver_set" or config.model.spectrogram:
+        cure = "Set it to 0, or use --model.name receiver_set without spectrograms."
+        raise ConfigError(explain("augmentation.simulated", got="spectrograms", allowed="powers only", cure=cure))
+    return fit_radio_map(train.columns(), config.radio_map)
+
+
+def _measure(run: Run, data: Data, *, own: Data) -> dict[str, Any]:
+    """`metrics.json` of a model on the test side, or on validation where the split has no test.
+
+    `own` is what the model was trained on: the baselines are fitted on its training and validation rows.
+    """
+    side = data.test or data.validation
+    assert side is not None
+    measured = side.subset(np.flatnonzero(side.columns()["weight"] > 0))
+    size, trainer, origin = run.config.training.batch_size, run.trainer, run.domain.origin_deg
+    columns = measured.columns()
+    position_m, covariance_m2 = trainer.predict(run.state, evaluation_batches(measured, size))
+    controls = {}
+    if "rss_db" in trainer.inputs:
+        silent = (no_radio(batch, run.domain.feature_mean) for batch in evaluation_batches(measured, size))
+        blind_m, _ = trainer.predict(run.state, silent)
+        controls["no_radio"] = error_summary(ground_error_m(blind_m, columns["position_m"], origin))
+    which = SIMPLE if data.world is not None else tuple(BASELINES)
+    baselines = dict(evaluate_baselines(_fitting_rows(own), columns, which, origin_deg=origin))
+    bound = None
+    if data.world is not None and data.test_sessions is not None:
+        sent = data.test_sessions.transmissions(measured.source_indices.tolist())
+        best_m, _ = posterior_mean(data.world, np.asarray(sent.received_power_dbm_R), np.asarray(sent.heard_R))
+        errors = ground_error_m(best_m, columns["position_m"], origin)
+        bound, baselines["posterior_mean"] = bound_of_errors("posterior mean", errors), error_summary(errors)
+    metrics = summarize(
+        position_m,
+        covariance_m2,
+        columns["position_m"],
+        origin_deg=origin,
+        dataset=data.name,
+        split=data.split if data.test is not None else f"{data.split} (validation)",
+        truth_error_m=columns["position_error_m"],
+        start_time_s=measured.start_time_s if data.world is None else None,
+        baselines=baselines,
+        controls=controls,
+        bound=bound,
+    )
+    seen = set() if data.world is not None or own.train is None else set(own.train.session_ids)
+    metrics["n_trained_on"] = len(seen.intersection(measured.session_ids))
+    return metrics | {"skipped": data.skipped, "notes": list(data.notes), "step": run.step}
+
+
+def _fitting_rows(own: Data) -> Sample:
+    """All rows that are not test: what a classical estimator, which needs no validation, may be fitted on."""
+    assert own.train is not None
+    assert own.validation is not None
+    train, validation = own.train.columns(), own.validation.columns()
+    return {key: np.concatenate([value, validation[key]]) for key, value in train.items()}
+
+
+def _deliver(run: Run, data: Data, metrics: Mapping[str, Any], tracker: Tracker) -> str:
+    """Export and validate the model, then hand metrics, files and model to the tracker; gives the version."""
+    from heimdall_jax.export.release import export_model  # jax2onnx is slow to import
+
+    folder, tracking = run.folder, run.config.tracking
+    manifest = export_model(
+        run.model, folder, config=run.config, domain=run.domain, samples=_probes(data), metrics=metrics
+    )
+    flat = {f"test/{key}_m": value for key, value in metrics["error_m"].items()}
+    flat |= {f"test/coverage_{key}": value for key, value in metrics["coverage"].items()}
+    tracker.log(run.step, flat | {"test/nll_nats_per_fix": metrics["nll_nats_per_fix"]})
+    tracker.flush()
+    for name in (CONFIG, METRICS):
+        tracker.log_artifact(folder / name)
+    return tracker.register_model(folder / MODEL, manifest.to_tree(), tracking.registered_name, tracking.alias)
+
+
+def _probes(data: Data) -> Sample:
+    """Real samples on which an export is compared with its model: spread over the validation side, else the test."""
+    chosen = data.validation or data.test
+    assert chosen is not None
+    return chosen.gather(np.linspace(0, len(chosen) - 1, PROBES).astype(np.int64))
+
+
+def validate_export(model_path: Path) -> Report:
+    """Prove that a run's `model.onnx` is its best checkpoint, weight by weight, and that ONNX Runtime agrees with JAX.
+
+    Raises:
+        HeimdallError: One of its children: what differs, or what of the run is missing.
+    """
+    from heimdall_jax.export.bundle import read_bundle
+    from heimdall_jax.export.release import read_samples, validate
+
+    read_bundle(model_path)
+    run = open_run(model_path.parent)
+    samples = read_samples(run.folder)
+    return validate(model_path, run.model, samples, config=run.config, domain=run.domain)
+
+
+def _report(console: Console, data: Data) -> None:
+    """Say what was skipped and what a reader should know, before the long work."""
+    for note in data.notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    for reason, count in data.skipped.items():
+        if count:
+            console.print(f"skipped or masked: {count} x {reason}", highlight=False, soft_wrap=True)
+
+
+def _cache(config: Config, run_folder: Path) -> Path:
+    return Path(config.data.cache) if config.data.cache else run_folder.parent / "cache"
+
+
+def _remember_compilations(runs: Path) -> None:
+    """Keep compiled programs beside the runs: a second start skips seconds of compiling."""
+    jax.config.update("jax_compilation_cache_dir", str((runs / "cache" / "xla").resolve()))
+
+
+@contextlib.contextmanager
+def _ending(tracker: Tracker) -> Iterator[None]:
+    """Tell the tracker how the run ended, and store what it still holds."""
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(HeimdallError):  # a full disk fails here again; what came first is the cause
+            tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    tracker.finish()

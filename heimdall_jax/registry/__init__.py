@@ -1,0 +1,1 @@
+"""Serving: ONNX Runtime and NumPy, no JAX."""

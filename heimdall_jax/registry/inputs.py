@@ -1,0 +1,47 @@
+"""Sessions as the arrays that a receiver-set model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from heimdall_jax.errors import DataError, explain
+from heimdall_jax.geodesy import degrees_to_local
+from heimdall_jax.types import Domain, Sample, Session
+
+
+def receiver_inputs(sessions: Sequence[Session], domain: Domain) -> Sample:
+    """A batch (B, R) of B sessions with at most R receivers; a session with fewer is filled with absent ones.
+
+    Gives rss_db, receiver_m, heard, present and identity, in each session's own order of receivers; a receiver's
+    identity is its place in the model's list, 0 if the model does not know its name.
+
+    Raises:
+        DataError: No session, or none with a receiver.
+    """
+    most = max((len(session.receivers) for session in sessions), default=0)
+    if most == 0:
+        cure = "Give sessions with receivers."
+        raise DataError(
+            explain("sessions", got=f"{len(sessions)} without a receiver", allowed="one or more", cure=cure)
+        )
+    shape = (len(sessions), most)
+    identities = {name: i + 1 for i, name in enumerate(domain.receivers)}
+    batch: Sample = {
+        "rss_db": np.zeros(shape, np.float32),
+        "receiver_m": np.zeros((*shape, 2), np.float32),
+        "heard": np.zeros(shape, bool),
+        "present": np.zeros(shape, bool),
+        "identity": np.zeros(shape, np.int32),
+    }
+    for row, session in enumerate(sessions):
+        here = slice(len(session.receivers))
+        present = session.present_R
+        batch["heard"][row, here] = session.heard_R
+        batch["present"][row, here] = present
+        batch["rss_db"][row, here][session.heard_R] = session.rss_db_R[session.heard_R]
+        places_m = degrees_to_local(session.receiver_deg_RE[present], domain.origin_deg)
+        batch["receiver_m"][row, here][present] = places_m
+        batch["identity"][row, here] = [identities.get(name, 0) for name in session.receivers]
+    return batch

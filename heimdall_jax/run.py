@@ -1,0 +1,145 @@
+"""A run folder: started, resumed, and opened to use the model in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+
+from heimdall_jax import config as configs
+from heimdall_jax.config import Config
+from heimdall_jax.errors import ConfigError, StorageError, explain
+from heimdall_jax.export.bundle import write_atomically
+from heimdall_jax.models.build import build, input_names
+from heimdall_jax.tracking import Tracker
+from heimdall_jax.training.checkpoints import Checkpoints
+from heimdall_jax.training.step import Trainer, TrainState
+from heimdall_jax.types import Domain
+
+CONFIG = "config.yaml"
+CHECKPOINTS = "checkpoints"
+TRACKED = "tracked.json"
+FREE = ("tracking.", "data.cache", "training.checkpoint_seconds", "training.prefetch")
+"""Settings that a resumed run may change, for they change no result: what is logged and kept, and where."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained model: the best checkpoint of a run folder.
+
+    Attributes:
+        folder: Of the run.
+        config: It was trained with.
+        domain: What it knows of its data.
+        trainer: Predicts with `state`.
+        state: Of the best step.
+        step: The best step.
+    """
+
+    folder: Path
+    config: Config
+    domain: Domain
+    trainer: Trainer
+    state: TrainState
+    step: int
+
+    @property
+    def model(self) -> nnx.Module:
+        """The network, in evaluation mode."""
+        return self.trainer.model(self.state)
+
+
+def begin(config: Config, folder: Path, *, resume: bool) -> None:
+    """Make a run folder, or check that the run in it can be resumed with this config.
+
+    Raises:
+        ConfigError: The folder holds a run already, or the run to resume has other settings.
+        StorageError: The folder cannot be made, or there is no run to resume.
+    """
+    saved = folder / CONFIG
+    if resume:
+        if not saved.exists():
+            cure = "Give --out with the run's folder, or leave --resume out."
+            raise StorageError(explain(f"resume {folder}", got=f"no {CONFIG}", allowed="a run folder", cure=cure))
+        changed = _differing(asdict(configs.load(str(saved))), asdict(config))
+        differing = [name for name in changed if not name.startswith(FREE)]
+        if differing:
+            cure = "Leave those settings out, or start a new run."
+            raise ConfigError(explain("resume", got=f"changed {differing}", allowed="the run's own config", cure=cure))
+        return
+    if saved.exists():
+        cure = "Give --resume to continue it, or another --out."
+        raise ConfigError(explain(f"run folder {folder}", got="a run already", allowed="a new folder", cure=cure))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        cure = "Remove what is there, or choose another --out."
+        raise StorageError(explain(f"run folder {folder}", got=error, allowed="a folder", cure=cure)) from error
+
+
+def start_tracking(tracker: Tracker, config: Config, folder: Path) -> None:
+    """Begin the tracked run, or continue the one this folder began; from here on the folder holds a run.
+
+    Raises:
+        StorageError: The folder cannot be written, or the tracker cannot start.
+    """
+    if not (folder / CONFIG).exists():
+        try:
+            configs.save(config, folder / CONFIG)
+        except StorageError:
+            (folder / CONFIG).unlink(missing_ok=True)
+            raise
+    note = folder / TRACKED
+    run_id = json.loads(note.read_text(encoding="utf-8"))["run_id"] if note.exists() else None
+    run_id = tracker.start(folder.name, asdict(config), run_id)
+    write_atomically(note, json.dumps({"run_id": run_id}).encode())
+
+
+def make_trainer(config: Config, domain: Domain, total_steps: int) -> Trainer:
+    """The jitted functions of a config's model, with its initial values."""
+    model = build(config.model, domain, nnx.Rngs(config.seed), n_mels=config.features.n_mels)
+    return Trainer(model, config.training, total_steps=total_steps, seed=config.seed, inputs=input_names(config.model))
+
+
+def record(config: Config, domain: Domain) -> dict[str, Any]:
+    """What goes beside every checkpoint: all that `open_run` needs to rebuild the model."""
+    return {"config": asdict(config), "domain": asdict(domain)}
+
+
+def open_run(folder: Path) -> Run:
+    """The best model of a run, whether its training ended or goes on.
+
+    Raises:
+        StorageError: No whole checkpoint is there.
+    """
+    with Checkpoints(folder / CHECKPOINTS, read_only=True) as checkpoints:
+        step = checkpoints.best()
+        if step is None:
+            cure = "Let the training reach its first evaluation, or resume it."
+            raise StorageError(
+                explain(f"run {folder}", got="no evaluated checkpoint", allowed="at least one", cure=cure)
+            )
+        saved = checkpoints.record(step)
+        config = configs.from_tree(saved["config"])
+        domain = _domain(saved["domain"])
+        trainer = make_trainer(config, domain, total_steps=1)
+        return Run(folder, config, domain, trainer, checkpoints.state(step, trainer.start()), step)
+
+
+def _domain(tree: dict[str, Any]) -> Domain:
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
+    return Domain(**fields)
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any], where: str = "") -> list[str]:
+    """Dotted names of the leaves in which two config trees differ."""
+    names = []
+    for key, value in old.items():
+        if isinstance(value, dict):
+            names += _differing(value, new[key], f"{where}{key}.")
+        elif value != new[key]:
+            names.append(f"{where}{key}")
+    return names

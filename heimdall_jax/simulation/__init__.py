@@ -1,0 +1,1 @@
+"""A synthetic network whose truth is known."""

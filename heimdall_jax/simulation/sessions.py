@@ -1,0 +1,175 @@
+"""Sessions of a simulated world: each is a pure function of the world, the split's name and its index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, SupportsIndex, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex64
+
+from heimdall_jax.errors import ConfigError, DataError, explain
+from heimdall_jax.geodesy import local_to_degrees
+from heimdall_jax.simulation.channel import complex_noise, guarded_length, propagate
+from heimdall_jax.simulation.waveforms import waveform
+from heimdall_jax.simulation.world import Transmission, World, fold_in_name, transmit
+from heimdall_jax.types import Session
+
+CHUNK = 8
+"""Sessions with IQ per compiled call; a shorter request computes as many and drops the rest."""
+TRANSMISSION_CHUNK = 512
+"""The same for transmissions without IQ."""
+
+Tree = TypeVar("Tree")
+
+
+class Recording(NamedTuple):
+    """What was transmitted, with every nuisance, and what the receivers recorded."""
+
+    transmission: Transmission
+    iq_RT: Complex64[Array, "*B R T"]
+
+
+def split_key(world: World, split: str) -> Array:
+    """Root of all randomness of a split, which is any name; sessions fold in their index."""
+    return fold_in_name(world.key, f"split {split}")
+
+
+def receive(world: World, transmission: Transmission, key: Array, *, noise: bool = True) -> Complex64[Array, "R T"]:
+    """Samples (R, T) of the one transmitted waveform at each receiver, full scale 1.
+
+    Delayed by geometry, scaled to its received power, turned by its carrier phase, with each receiver's own noise.
+    """
+    rate, config = world.sample_rate_hz, world.config
+    total, start = guarded_length(world.samples, world.max_delay_s * rate)
+    sent = waveform(transmission.kind, fold_in_name(key, "waveform"), total, rate)
+    amplitude = 10 ** ((transmission.received_power_dbm_R - config.full_scale_dbm) / 20)
+    phase = transmission.carrier_phase_rad_R
+    gain = jax.lax.complex(amplitude * jnp.cos(phase), amplitude * jnp.sin(phase))
+    signal = propagate(sent, transmission.delay_s_R, gain, sample_rate_hz=rate, start=start, length=world.samples)
+    if not noise:
+        return signal
+    noise_power = 10 ** ((world.noise_dbm - config.full_scale_dbm) / 10)
+    return signal + complex_noise(fold_in_name(key, "noise"), signal.shape, noise_power)
+
+
+def record(world: World, key: Array) -> Recording:
+    """One session from its own key: draw a transmission and receive it; pure, for jit and vmap."""
+    transmission = transmit(world, key)
+    return Recording(transmission, receive(world, transmission, key))
+
+
+def simulate(world: World, split: str, index: Array | int) -> Recording:
+    """Session `index` of a split: its transmission and the IQ (R, T) of all receivers, full scale 1.
+
+    Receivers that did not hear still have their samples, with the signal under their noise.
+    """
+    return record(world, jax.random.fold_in(split_key(world, split), index))
+
+
+@jax.jit
+def _recordings(world: World, key: Array, indices: Array) -> Recording:
+    # One session at a time: the samples of all receivers stay in cache, and only the waveform that is sent is made.
+    return jax.lax.map(lambda index: record(world, jax.random.fold_in(key, index)), indices)
+
+
+@jax.jit
+def _transmissions(world: World, key: Array, indices: Array) -> Transmission:
+    return jax.vmap(lambda index: transmit(world, jax.random.fold_in(key, index)))(indices)
+
+
+class SimulatedSessions:
+    """A `SessionSource` over the first `count` transmissions of a world's split, computed when asked for.
+
+    Whichever way a session is read, alone or among others, it is the same to the bit.
+    `rss_db_R` is the true received power of the signal alone in dBm, fading included: what a calibrated meter without
+    noise would read. Where not heard, it and the IQ hold what arrived all the same; consumers mask them.
+    `start_time_s` is the index.
+    """
+
+    def __init__(self, world: World, split: str, count: int) -> None:
+        if count < 0:
+            raise ConfigError(explain("simulated sessions", got=count, allowed="0 or more", cure="Correct the count."))
+        self.world, self.split, self.count = world, split, count
+        self.receivers = tuple(s.name for s in world.stations)
+        self._receiver_deg = np.array([(s.latitude_deg, s.longitude_deg) for s in world.stations])
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: SupportsIndex) -> Session:
+        return self.__getitems__([index.__index__()])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Session]:
+        if not len(indices):
+            return []
+        recordings = jax.tree.map(np.asarray, self.recordings(indices))
+        position_m = recordings.transmission.position_m_E.astype(np.float64)
+        truth_deg = local_to_degrees(position_m, self.world.origin_deg)
+        numbers = self._checked(indices)
+        return [self._session(int(number), row, recordings, truth_deg[row]) for row, number in enumerate(numbers)]
+
+    def recordings(self, indices: Sequence[int]) -> Recording:
+        """Transmissions and IQ (B, R, T) of the given sessions, as JAX arrays."""
+        return self._in_chunks(_recordings, indices, CHUNK)
+
+    def transmissions(self, indices: Sequence[int] | None = None) -> Transmission:
+        """Transmissions alone, all by default: what the bounds need, without the cost of IQ.
+
+        Equal to those of `recordings` to float32 rounding.
+        """
+        return self._in_chunks(_transmissions, range(self.count) if indices is None else indices, TRANSMISSION_CHUNK)
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Array]:
+        """What a data set needs of the given sessions, without Session records, as JAX arrays.
+
+        Keys: iq_BRT complex64, heard_BR bool, rss_dbm_BR, position_m_BE, power_dbm_B float32, kind_B int32.
+        """
+        sent, iq_BRT = self.recordings(indices)
+        return {
+            "iq_BRT": iq_BRT,
+            "heard_BR": sent.heard_R,
+            "rss_dbm_BR": sent.received_power_dbm_R,
+            "position_m_BE": sent.position_m_E,
+            "power_dbm_B": sent.power_dbm,
+            "kind_B": sent.kind,
+        }
+
+    def _checked(self, indices: Sequence[int]) -> np.ndarray:
+        """Indices as non-negative integers; Python's negative ones count from the end."""
+        numbers = np.asarray(indices, np.int64).reshape(-1)
+        bad = numbers[(numbers >= self.count) | (numbers < -self.count)]
+        if bad.size:
+            # An IndexError, so that iterating over the source ends.
+            message = explain("session index", got=bad[0], allowed=f"below {self.count}", cure="Ask for fewer.")
+            raise IndexError(message)
+        return np.where(numbers < 0, numbers + self.count, numbers)
+
+    def _in_chunks(self, function: Callable[[World, Array, Array], Tree], indices: Sequence[int], chunk: int) -> Tree:
+        """Apply a compiled function to chunks of one size, so that it compiles once."""
+        numbers = self._checked(indices)
+        if not numbers.size:
+            raise DataError(explain("sessions", got="no index", allowed="one or more", cure="Ask for at least one."))
+        padded = np.resize(numbers, -(-numbers.size // chunk) * chunk).astype(np.uint32)
+        key = split_key(self.world, self.split)
+        parts = [function(self.world, key, jnp.asarray(some)) for some in padded.reshape(-1, chunk)]
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: numbers.size], *parts)
+
+    def _session(self, number: int, row: int, recordings: Recording, truth_deg: np.ndarray) -> Session:
+        sent = recordings.transmission
+        return Session(
+            session_id=f"{self.split}-{number:06d}",
+            start_time_s=float(number),
+            receivers=self.receivers,
+            receiver_deg_RE=self._receiver_deg,
+            present_R=np.ones(len(self.receivers), bool),
+            heard_R=np.asarray(sent.heard_R[row]),
+            rss_db_R=np.asarray(sent.received_power_dbm_R[row]),
+            truth_deg=(float(truth_deg[0]), float(truth_deg[1])),
+            truth_error_m=0.0,
+            iq_RT=np.asarray(recordings.iq_RT[row]),
+            sample_rate_hz=self.world.sample_rate_hz,
+            frequency_hz=self.world.config.frequency_hz,
+        )

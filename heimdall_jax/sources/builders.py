@@ -1,0 +1,150 @@
+"""TFDS builders (no TensorFlow, ArrayRecord files) that hold sessions exactly, to the bit.
+
+Importing this file registers `powder_rss` and `simulated_network` with tensorflow-datasets; `prepared.py` reads both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from heimdall_jax.errors import DataError, explain
+from heimdall_jax.sources.powder import read_powder
+from heimdall_jax.sources.splits import split
+from heimdall_jax.sources.subset import Subset
+from heimdall_jax.types import Session, SessionSource
+
+BLOCK = 32
+"""Sessions read at once: some sources compute many for the price of few."""
+
+
+def _tensor(dtype: Any, *shape: int | None) -> tfds.features.Tensor:
+    # By default TFDS stores float64 as float32, silently; as bytes every type is exact.
+    return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES)
+
+
+FEATURES = {
+    "session_id": tfds.features.Text(),
+    "start_time_s": _tensor(np.float64),
+    "receiver_deg": _tensor(np.float64, None, 2),
+    "present": _tensor(np.bool_, None),
+    "heard": _tensor(np.bool_, None),
+    "rss_db": _tensor(np.float32, None),
+    "truth_deg": _tensor(np.float64, 2),
+    "truth_error_m": _tensor(np.float64),
+    "iq": _tensor(np.float32, None, 2),
+    "sample_rate_hz": _tensor(np.float64),
+    "frequency_hz": _tensor(np.float64),
+}
+"""A session: NaN where it has no truth, rate or frequency; `iq` is all receivers' samples in a row, real, imaginary."""
+
+
+class SessionsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Writes the sessions of each side, and what all share: receivers, origin, and an overview of transmissions."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(
+        self,
+        *,
+        sides: Mapping[str, SessionSource] | None = None,
+        about: Mapping[str, Any] | None = None,
+        **options: Any,
+    ):
+        """With `sides` (by split name, none empty) and what is `about` them; None where the builder finds its own."""
+        self._sides = sides
+        self._about = dict(about or {})
+        super().__init__(**options)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__ or "",
+            features=tfds.features.FeaturesDict(FEATURES),
+            metadata=tfds.core.MetadataDict(),
+            # In the order of the source, which is the order of the overview.
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[int, Any]]]:
+        if self._sides is None:
+            self._sides, self._about = self.find(dl_manager)
+        self._metadata().update(self._about)
+        return {name: self._generate_examples(name, side) for name, side in self._sides.items()}
+
+    def _metadata(self) -> dict[str, Any]:
+        """Saved beside the records when all are written."""
+        return cast(dict[str, Any], self.info.metadata)
+
+    def find(self, dl_manager: tfds.download.DownloadManager) -> tuple[dict[str, SessionSource], dict[str, Any]]:
+        """Sides and what is about them, where the constructor was given none."""
+        cure = "Use heimdall_jax.sources.prepared.prepare."
+        raise DataError(explain(f"data set {self.name}", got="no sessions", allowed="sides", cure=cure))
+
+    def _generate_examples(self, name: str, side: SessionSource) -> Iterator[tuple[int, Any]]:
+        overview: list[list[Any]] = []
+        self._metadata().setdefault("transmissions", {})[name] = overview
+        receivers = None
+        for start in range(0, len(side), BLOCK):
+            for session in side.__getitems__(range(start, min(start + BLOCK, len(side)))):
+                receivers = receivers or session.receivers
+                if session.receivers != receivers:
+                    cure = "Give every session of the set the same receivers, masked where absent."
+                    raise DataError(
+                        explain(f"session {session.session_id}", got="other receivers", allowed=receivers, cure=cure)
+                    )
+                yield len(overview), encode(session)
+                overview.append([session.session_id, session.start_time_s, session.truth_deg])
+
+
+class PowderRss(SessionsBuilder):
+    """Received power of hand-held transmitters on a campus: the University of Utah's localization data, MIT licence."""
+
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("time", "random", "block", "none")]  # noqa: RUF012
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Put the authors' files (single_tx.csv, location_coordinates.json, …) in manual_dir."
+
+    def find(self, dl_manager: tfds.download.DownloadManager) -> tuple[dict[str, SessionSource], dict[str, Any]]:
+        """The config names the split; validation is 15 % at seed 0."""
+        config = cast(tfds.core.BuilderConfig, self.builder_config)
+        return powder_sides(str(dl_manager.manual_dir), str(config.name))
+
+
+class SimulatedNetwork(SessionsBuilder):
+    """Sessions with IQ from a simulated network of receivers, or from any other source."""
+
+
+def powder_sides(path: str, spec: str, **options: Any) -> tuple[dict[str, SessionSource], dict[str, Any]]:
+    """Sides of POWDER under a split, and what is about them; `options` go to `split`."""
+    data = read_powder(path, min_receivers=options.pop("min_receivers", 3))
+    parts = split(data, spec, folder=path, **options)
+    sides = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    about = {
+        "receivers": list(data.receivers),
+        "origin_deg": list(data.origin_deg),
+        "skipped": data.skipped,
+        "notes": [*data.notes, *parts.notes],
+    }
+    return {name: Subset(data, indices) for name, indices in sides.items() if len(indices)}, about
+
+
+def encode(session: Session) -> dict[str, Any]:
+    """A session as the features of a record."""
+    iq = np.zeros((0, 2), np.float32)
+    if session.iq_RT is not None:
+        iq = np.ascontiguousarray(session.iq_RT).reshape(-1).view(np.float32).reshape(-1, 2)
+    return {
+        "session_id": session.session_id,
+        "start_time_s": np.float64(session.start_time_s),
+        "receiver_deg": session.receiver_deg_RE,
+        "present": session.present_R,
+        "heard": session.heard_R,
+        "rss_db": session.rss_db_R,
+        "truth_deg": np.array(session.truth_deg or (np.nan, np.nan), np.float64),
+        "truth_error_m": np.float64(session.truth_error_m),
+        "iq": iq,
+        "sample_rate_hz": np.float64(np.nan if session.sample_rate_hz is None else session.sample_rate_hz),
+        "frequency_hz": np.float64(np.nan if session.frequency_hz is None else session.frequency_hz),
+    }

@@ -1,0 +1,77 @@
+"""Which measurement belongs to which recording session: the platform's tables hold no key from one to the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+FREQUENCY_TOLERANCE_HZ = 10_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """When a session recorded and what tells its measurements: `end` None is open, task or frequency may be unknown."""
+
+    session_id: str
+    start: datetime
+    end: datetime | None
+    task_id: str | None
+    frequency_hz: float | None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One station's measurement; `key` is its recording's, None where there is none."""
+
+    time: datetime
+    station_id: str
+    frequency_hz: float
+    rss_db: float | None
+    snr_db: float | None
+    key: str | None
+    sample_rate_hz: float | None
+    samples: int | None
+
+
+def belongs(measurement: Measurement, session: Interval) -> bool:
+    """Whether time is in [start, end), frequency within 10 kHz and the task in the key, as far as each is known."""
+    if measurement.time < session.start or (session.end is not None and measurement.time >= session.end):
+        return False
+    if session.frequency_hz is not None:
+        offset = abs(measurement.frequency_hz - session.frequency_hz)
+        if offset > FREQUENCY_TOLERANCE_HZ:
+            return False
+    return session.task_id is None or measurement.key is None or session.task_id in measurement.key.split("/")
+
+
+def match(sessions: Sequence[Interval], measurements: Iterable[Measurement]) -> dict[str, dict[str, Measurement]]:
+    """Measurements by session and station.
+
+    A measurement belongs to one session only, so that no recording is on two sides of a split: of those it fits,
+    one whose task its key names, then the one that started last. Per station the highest SNR counts, then the first.
+    """
+    waiting = sorted(sessions, key=lambda session: session.start, reverse=True)
+    running: list[Interval] = []
+    found: dict[str, dict[str, Measurement]] = {session.session_id: {} for session in sessions}
+    for measurement in sorted(measurements, key=lambda measurement: measurement.time):
+        while waiting and waiting[-1].start <= measurement.time:
+            running.append(waiting.pop())
+        running = [session for session in running if session.end is None or measurement.time < session.end]
+        fitting = [session for session in running if belongs(measurement, session)]
+        if not fitting:
+            continue
+        named = measurement.key is not None
+        best = max(fitting, key=lambda session: (named and session.task_id is not None, session.start))
+        at_station = found[best.session_id]
+        held = at_station.get(measurement.station_id)
+        if held is None or _snr(measurement) > _snr(held):
+            at_station[measurement.station_id] = measurement
+    return found
+
+
+def _snr(measurement: Measurement) -> float:
+    """SNR for comparison; an unknown one is the worst."""
+    known = measurement.snr_db is not None and not math.isnan(measurement.snr_db)
+    return measurement.snr_db if known and measurement.snr_db is not None else -math.inf

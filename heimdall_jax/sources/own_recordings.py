@@ -1,0 +1,168 @@
+"""A user's own labelled recordings, listed in two CSV files, into an embedded catalogue.
+
+`stations.csv`: name, latitude, longitude, and altitude_m where known.
+`recordings.csv`, a row per station and transmission: session (any name), start (ISO 8601 with its zone), latitude,
+longitude (of the transmitter), frequency_hz, station, file (`.npy`, relative to the CSV), sample_rate_hz, and where
+known error_margin_m, rss_db, snr_db, clock_sigma_s.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from heimdall_jax.errors import ConfigError, DataError, explain
+from heimdall_jax.sources.catalogue import DATABASE, embedded
+from heimdall_jax.sources.catalogue_sql import add_session, create_catalogue
+from heimdall_jax.sources.powder_files import checked_place, not_a_number, read_text
+from heimdall_jax.sources.recordings import RecordingMetadata, read_iq
+from heimdall_jax.sources.rows import Recording
+from heimdall_jax.types import Station
+
+SHARED = ("start", "latitude", "longitude", "frequency_hz", "sample_rate_hz")
+"""Columns that every row of a session repeats."""
+DEFAULT_MARGIN_M = 50.0
+
+Row = dict[str, str]
+
+
+def import_recordings(folder: str | Path, out: str | Path) -> int:
+    """Copy the recordings that `folder` lists into a new catalogue in `out`; gives the number of sessions.
+
+    Where `rss_db` is left out, it is the recording's mean power in dB relative to full scale.
+
+    Raises:
+        ConfigError: `out` holds a catalogue already.
+        StorageError: A file cannot be read, or the catalogue cannot be written.
+        DataError: A column is missing, a value is wrong, or a recording breaks its format; nothing is written then.
+    """
+    root = Path(folder)
+    if (Path(out) / DATABASE).exists():
+        cure = "Choose another folder, or remove it."
+        raise ConfigError(explain(str(out), got="a catalogue is there already", allowed="a new one", cure=cure))
+    stations = {row["name"]: _station(row) for row in _rows(root / "stations.csv", ("name", "latitude", "longitude"))}
+    sessions: dict[str, list[Row]] = {}
+    for row in _rows(root / "recordings.csv", ("session", "station", "file", *SHARED)):
+        sessions.setdefault(row["session"], []).append(row)
+    if not sessions:
+        raise DataError(explain(str(root / "recordings.csv"), got="no rows", allowed="one or more", cure="Fill it."))
+    # All is read once before anything is written, so that a bad row leaves no half of a catalogue.
+    for rows in sessions.values():
+        _session(rows)
+        for row in rows:
+            _recording(root, row, stations)
+    url, store = embedded(out)
+    create_catalogue(url)
+    for name, rows in sessions.items():
+        start, truth_deg, frequency_hz, sample_rate_hz, margin_m = _session(rows)
+        recordings = [_recording(root, row, stations) for row in rows]
+        longest = max(len(recording.iq_T) for recording in recordings if recording.iq_T is not None)
+        add_session(
+            url,
+            store,
+            name=name,
+            start=start,
+            duration_s=longest / sample_rate_hz,
+            truth_deg=truth_deg,
+            recordings=recordings,
+            frequency_hz=frequency_hz,
+            sample_rate_hz=sample_rate_hz,
+            error_margin_m=margin_m,
+        )
+    return len(sessions)
+
+
+def _session(rows: list[Row]) -> tuple[dt.datetime, tuple[float, float], float, float, float]:
+    """Start, transmitter, frequency, sample rate and error margin that a session's rows share."""
+    first = rows[0]
+    where = f"session {first['session']!r}"
+    for column in SHARED:
+        values = sorted({row[column] for row in rows})
+        if len(values) > 1:
+            cure = "Give it once per session, or name the sessions apart."
+            raise DataError(explain(f"{where}, {column}", got=values, allowed="the same in all rows", cure=cure))
+    held = [row["station"] for row in rows]
+    if len(set(held)) < len(held):
+        raise DataError(explain(where, got=f"stations {held}", allowed="each once", cure="Remove the repeated row."))
+    try:
+        start = dt.datetime.fromisoformat(first["start"])
+    except ValueError as error:
+        raise DataError(
+            explain(f"{where}, start", got=repr(first["start"]), allowed="2026-01-31T12:00:00Z", cure="Correct it.")
+        ) from error
+    if start.tzinfo is None:
+        raise DataError(
+            explain(f"{where}, start", got=first["start"], allowed="a time with its zone", cure="Append Z for UTC.")
+        )
+    truth_deg = checked_place((_number(first, "latitude"), _number(first, "longitude")), where)
+    margin_m = _number(first, "error_margin_m") if first.get("error_margin_m") else DEFAULT_MARGIN_M
+    frequency_hz, rate_hz = _number(first, "frequency_hz"), _number(first, "sample_rate_hz")
+    for column, value in (("error_margin_m", margin_m), ("frequency_hz", frequency_hz), ("sample_rate_hz", rate_hz)):
+        if not 0 < value < float("inf"):
+            raise DataError(explain(f"{where}, {column}", got=value, allowed="more than 0", cure="Correct it."))
+    return start, truth_deg, frequency_hz, rate_hz, margin_m
+
+
+def _recording(root: Path, row: Row, stations: dict[str, Station]) -> Recording:
+    """The samples and numbers of a row."""
+    where = f"session {row['session']!r}"
+    if row["station"] not in stations:
+        near = difflib.get_close_matches(row["station"], stations, 1)
+        cure = f"Did you mean {near[0]!r}?" if near else "Add it to stations.csv."
+        raise DataError(explain(f"{where}, station", got=row["station"], allowed="a name in stations.csv", cure=cure))
+    iq_T = np.asarray(read_iq(root / row["file"]))
+    power = float(np.mean(np.abs(iq_T.astype(np.complex128)) ** 2))
+    if not 0 < power < float("inf"):
+        raise DataError(
+            explain(
+                row["file"], got=f"mean power {power}", allowed="finite samples, not all zero", cure="Record again."
+            )
+        )
+    rss_db = _number(row, "rss_db") if row.get("rss_db") else 10 * np.log10(power)
+    clock_sigma_s = _number(row, "clock_sigma_s") if row.get("clock_sigma_s") else None
+    metadata = RecordingMetadata(
+        sample_rate_hz=_number(row, "sample_rate_hz"),
+        clock_sigma_s=clock_sigma_s,
+        centre_frequency_hz=_number(row, "frequency_hz"),
+    )
+    snr_db = _number(row, "snr_db") if row.get("snr_db") else None
+    return Recording(stations[row["station"]], float(rss_db), snr_db, iq_T, metadata)
+
+
+def _station(row: Row) -> Station:
+    where = f"station {row['name']!r}"
+    latitude, longitude = checked_place((_number(row, "latitude"), _number(row, "longitude")), where)
+    if (latitude, longitude) == (0.0, 0.0):
+        raise DataError(explain(where, got="(0, 0)", allowed="its place", cure="Correct stations.csv."))
+    return Station(row["name"], latitude, longitude, _number(row, "altitude_m") if row.get("altitude_m") else 0.0)
+
+
+def _number(row: Row, column: str) -> float:
+    try:
+        value = float(row[column])
+    except ValueError as error:
+        raise DataError(not_a_number(f"column {column}", row[column])) from error
+    if value != value:
+        raise DataError(not_a_number(f"column {column}", row[column]))
+    return value
+
+
+def _rows(path: Path, needed: Iterable[str]) -> list[Row]:
+    """Rows of a CSV file by column, once every needed column was found."""
+    header, *rows = list(csv.reader(read_text(path).splitlines())) or [[]]
+    names = [name.strip() for name in header]
+    for name in needed:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            cure = f"Rename column {near[0]!r}?" if near else "Add the column."
+            raise DataError(explain(str(path), got=f"no column {name!r}", allowed=", ".join(needed), cure=cure))
+    for number, row in enumerate(rows, 2):
+        if row and len(row) != len(names):
+            got = f"{len(row)} cells in row {number} for {len(names)} columns"
+            raise DataError(explain(str(path), got=got, allowed="one cell per column", cure="Correct the row."))
+    return [dict(zip(names, (cell.strip() for cell in row), strict=True)) for row in rows if row]

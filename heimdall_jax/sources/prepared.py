@@ -1,0 +1,218 @@
+"""Prepared sets: sessions written once in TFDS's format, and read back exactly, in any order, without TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, SupportsIndex
+
+import numpy as np
+
+from heimdall_jax.errors import ConfigError, DataError, StorageError, explain
+from heimdall_jax.types import Session, SessionSource
+
+INFO = "dataset_info.json"
+SplitName = Literal["random", "time", "block", "none"]
+
+
+@dataclass(frozen=True)
+class PreparedSession:
+    """Which record a session is, and what a split needs to know of it."""
+
+    side: str
+    record: int
+    session_id: str
+    start_time_s: float
+    truth_deg: tuple[float, float] | None
+
+
+class PreparedSource:
+    """The sessions of a prepared set in the order of time; a `SessionSource`.
+
+    Attributes:
+        receivers: Names of all receivers.
+        origin_deg: Origin of the local frame.
+        transmissions: One `PreparedSession` for each session.
+        skipped: What was masked or skipped when the set was prepared, by reason.
+        notes: What a reader of results should know.
+        name: Of the data set.
+    """
+
+    def __init__(self, builder: Any, sides: Iterable[str]) -> None:
+        """`builder` is TFDS's, of a set that `prepare` wrote."""
+        about = builder.info.metadata
+        self.name = str(builder.name)
+        self.receivers: tuple[str, ...] = tuple(about["receivers"])
+        latitude, longitude = about["origin_deg"]
+        self.origin_deg: tuple[float, float] = (float(latitude), float(longitude))
+        self.skipped: dict[str, int] = dict(about["skipped"])
+        self.notes: tuple[str, ...] = tuple(about["notes"])
+        self._records = {side: builder.as_data_source(split=side) for side in sides}
+        rows = [
+            PreparedSession(side, record, name, start, (truth[0], truth[1]) if truth else None)
+            for side in self._records
+            for record, (name, start, truth) in enumerate(about["transmissions"][side])
+        ]
+        self.transmissions = tuple(sorted(rows, key=lambda row: (row.start_time_s, row.session_id)))
+
+    def __len__(self) -> int:
+        return len(self.transmissions)
+
+    def __getitem__(self, index: SupportsIndex, /) -> Session:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Iterable[SupportsIndex], /) -> list[Session]:
+        rows = [self.transmissions[i] for i in indices]
+        try:
+            return [self._decode(self._records[row.side][row.record]) for row in rows]
+        except (OSError, RuntimeError) as error:
+            got = f"an unreadable record ({error})"
+            raise StorageError(explain(self.name, got=got, allowed="a whole set", cure="Prepare it again.")) from error
+
+    def _decode(self, record: Mapping[str, Any]) -> Session:
+        def known(name: str) -> float | None:
+            value = float(record[name])
+            return None if np.isnan(value) else value
+
+        truth, iq = record["truth_deg"], record["iq"]
+        return Session(
+            session_id=record["session_id"].decode(),
+            start_time_s=float(record["start_time_s"]),
+            receivers=self.receivers,
+            receiver_deg_RE=record["receiver_deg"],
+            present_R=record["present"],
+            heard_R=record["heard"],
+            rss_db_R=record["rss_db"],
+            truth_deg=None if np.isnan(truth).any() else (float(truth[0]), float(truth[1])),
+            truth_error_m=float(record["truth_error_m"]),
+            iq_RT=iq.reshape(-1).view(np.complex64).reshape(len(self.receivers), -1) if iq.size else None,
+            sample_rate_hz=known("sample_rate_hz"),
+            frequency_hz=known("frequency_hz"),
+        )
+
+
+def open_prepared(folder: str | Path, sides: str | None = None) -> PreparedSource:
+    """The sessions of the prepared set in a folder.
+
+    Args:
+        folder: That `prepare` wrote, or one in it.
+        sides: `train`, `validation`, `test`, or some joined by `+`; None reads all.
+
+    Raises:
+        StorageError: No folder, or its files cannot be read.
+        DataError: It holds no prepared set, or several.
+        ConfigError: A side is not in the set.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise StorageError(
+            explain("prepared set", got=f"no folder {root}", allowed="a folder", cure="Make it with prepare_data.py.")
+        )
+    found = sorted(path.parent for path in root.rglob(INFO) if not _unfinished(path.relative_to(root)))
+    if len(found) != 1:
+        got = ", ".join(str(path.relative_to(root)) for path in found) or "none"
+        cure = "Name one of them." if found else "Make it with scripts/prepare_data.py."
+        raise DataError(explain(f"prepared sets in {root}", got=got, allowed="one", cure=cure))
+    import tensorflow_datasets as tfds
+    from google.protobuf.json_format import ParseError
+
+    try:
+        builder: Any = tfds.builder_from_directory(found[0])
+        held = sorted(builder.info.metadata["transmissions"])
+        asked = held if sides is None else sides.split("+")
+        for side in asked:
+            if side not in held:
+                raise ConfigError(explain("side", got=side, allowed=held, cure="Name one of those, or join them by +."))
+            for file in builder.info.splits[side].filepaths:
+                Path(file).stat()
+        return PreparedSource(builder, asked)
+    except ConfigError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ParseError) as error:
+        cure = "Prepare it again."
+        raise DataError(explain(f"prepared set {found[0]}", got=error, allowed="a whole set", cure=cure)) from error
+
+
+def prepare(
+    out: str | Path,
+    sides: Mapping[str, SessionSource],
+    *,
+    about: Mapping[str, Any],
+    name: Literal["powder_rss", "simulated_network"],
+    spec: SplitName = "random",
+) -> Path:
+    """Write sessions as a TFDS data set, and beside it a split file, so that `--split SPEC` has the same test.
+
+    Args:
+        out: Folder, made where it is missing; must not hold this set already.
+        sides: Sessions of train, validation and test, all with the same receivers; empty ones are left out.
+        about: `receivers` and `origin_deg`, and where there are any `skipped` counts and `notes`.
+        name: Of the data set.
+        spec: How the test was drawn.
+
+    Raises:
+        ConfigError: The folder holds such a set.
+        DataError: No side holds a session, or receivers differ.
+        StorageError: The folder cannot be written.
+    """
+    held = {side: source for side, source in sides.items() if len(source)}
+    if not held:
+        raise DataError(explain("prepare", got="no sessions", allowed="one or more", cure="Raise the counts."))
+    root = Path(out)
+    if any(not _unfinished(path.relative_to(root)) for path in (root / name).rglob(INFO)):
+        cure = "Remove it, or choose another folder."
+        raise ConfigError(explain(f"{root}", got=f"{name} is there already", allowed="a new set", cure=cure))
+    from heimdall_jax.sources import builders
+
+    tfds = builders.tfds
+    kind = {"powder_rss": builders.PowderRss, "simulated_network": builders.SimulatedNetwork}[name]
+    whole = {"skipped": {}, "notes": [], **about}
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for left in root.rglob("incomplete.*"):
+            shutil.rmtree(left, ignore_errors=True)
+        options = {"config": spec} if name == "powder_rss" else {}
+        builder = kind(sides=held, about=whole, data_dir=str(root), file_format="array_record", **options)
+        tfds.disable_progress_bar()
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        if spec != "none" and "test" in held:
+            _write_split(root, spec, [row[0] for row in builder.info.metadata["transmissions"]["test"]])
+    except (OSError, RuntimeError) as error:
+        # A full disk is a RuntimeError where ArrayRecord writes; other ones are the source's own.
+        if isinstance(error, StorageError) or not (isinstance(error, OSError) or "write() failed" in str(error)):
+            raise
+        cure = "Check the folder and the space on its disk."
+        raise StorageError(
+            explain(f"prepared set {root}", got=error, allowed="a writable folder", cure=cure)
+        ) from error
+    return Path(builder.data_dir)
+
+
+def prepare_powder(path: str | Path, out: str | Path, spec: SplitName, **options: Any) -> Path:
+    """Prepare POWDER under one of its splits; `options` are `min_receivers` and those of `splits.split`.
+
+    Raises:
+        HeimdallError: See `prepare`, `read_powder` and `split`.
+    """
+    from heimdall_jax.sources.builders import powder_sides
+
+    sides, about = powder_sides(str(path), spec, **options)
+    return prepare(out, sides, about=about, name="powder_rss", spec=spec)
+
+
+def _write_split(root: Path, spec: str, names: list[str]) -> None:
+    """The test's names, where `splits` looks for them."""
+    file = root / "train_test_splits" / f"{spec}_split" / f"{spec}_test.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(names))
+
+
+def _unfinished(path: Path) -> bool:
+    """Whether TFDS was stopped while it wrote this."""
+    return any(part.startswith("incomplete.") for part in path.parts)

@@ -1,0 +1,176 @@
+"""One receiver's recording: IQ as `.npy` (complex64, one dimension), and what is known of it as JSON beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import Complex64
+from numpy import ndarray
+
+from heimdall_jax.errors import DataError, StorageError, explain
+
+SAMPLE_BYTES = 8
+HEADER_BYTES = 256
+"""Enough of a file to hold the header of any one-dimensional array."""
+
+
+@dataclass(frozen=True)
+class RecordingMetadata:
+    """What `websdr_{n}_metadata.json` says; None where it says nothing.
+
+    Attributes:
+        station_id: The station's key in the catalogue.
+        start_time_ns: Unix time of the first sample, nanoseconds.
+        sample_rate_hz: As measured; the catalogue's is rounded to whole hertz.
+        clock_sigma_s: Standard deviation of the start time; None makes the recording useless for timing.
+        centre_frequency_hz: Of the receiver.
+    """
+
+    station_id: str | None = None
+    start_time_ns: int | None = None
+    sample_rate_hz: float | None = None
+    clock_sigma_s: float | None = None
+    centre_frequency_hz: float | None = None
+
+
+def metadata_name(recording: str) -> str:
+    """Key or path of the metadata beside a recording: `a/websdr_1.npy` has `a/websdr_1_metadata.json`."""
+    return f"{recording.removesuffix('.npy')}_metadata.json"
+
+
+def encode_metadata(metadata: RecordingMetadata) -> bytes:
+    """JSON of what is known."""
+    known = {key: value for key, value in dataclasses.asdict(metadata).items() if value is not None}
+    return json.dumps(known, indent=1).encode()
+
+
+def decode_metadata(data: bytes, name: str) -> RecordingMetadata:
+    """Parse metadata; keys that are not ours are left alone.
+
+    Raises:
+        DataError: It is no JSON object, or a value has the wrong type or range.
+    """
+    try:
+        tree = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(explain(name, got=f"no JSON ({error})", allowed="JSON", cure="Write it again.")) from error
+    if not isinstance(tree, dict):
+        raise DataError(explain(name, got=type(tree).__name__, allowed="a JSON object", cure="Write it again."))
+    values: dict[str, Any] = {}
+    for key, kinds in _KINDS.items():
+        value = tree.get(key)
+        if value is None:
+            continue
+        number = not isinstance(value, str)
+        good = isinstance(value, kinds) and not isinstance(value, bool)
+        if not good or (number and not (math.isfinite(value) and value >= 0)):
+            allowed = "a finite number of at least 0" if float in kinds or int in kinds else "text"
+            raise DataError(explain(f"{name}, {key}", got=repr(value), allowed=allowed, cure="Correct or remove it."))
+        values[key] = float(value) if float in kinds else value
+    return RecordingMetadata(**values)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "station_id": (str,),
+    "start_time_ns": (int,),
+    "sample_rate_hz": (int, float),
+    "clock_sigma_s": (int, float),
+    "centre_frequency_hz": (int, float),
+}
+
+
+def parse_header(start: bytes, name: str) -> tuple[int, int]:
+    """Bytes of the header and number of samples, from a recording's first `HEADER_BYTES` bytes.
+
+    Raises:
+        DataError: It is no `.npy`, not complex64, not one-dimensional, or empty.
+    """
+    allowed = "one-dimensional complex64 in .npy format"
+    stream = io.BytesIO(start)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    except (ValueError, EOFError) as error:
+        cure = "Save with numpy.save(path, iq.astype('complex64'))."
+        raise DataError(explain(name, got=f"no readable header ({error})", allowed=allowed, cure=cure)) from error
+    if dtype != np.dtype("<c8"):
+        real = np.issubdtype(dtype, np.floating) or np.issubdtype(dtype, np.integer)
+        cure = "Real samples hold no IQ: record both parts." if real else "Convert with iq.astype('complex64')."
+        raise DataError(explain(name, got=f"dtype {dtype}", allowed=allowed, cure=cure))
+    if len(shape) != 1:
+        cure = "Save one receiver's samples per file."
+        raise DataError(explain(name, got=f"shape {shape}", allowed=allowed, cure=cure))
+    if shape[0] == 0:
+        raise DataError(explain(name, got="no samples", allowed="one or more", cure="Record again."))
+    return stream.tell(), int(shape[0])
+
+
+def check_header(start: bytes, size: int, name: str) -> int:
+    """Samples of a recording, from its first `HEADER_BYTES` bytes and its size, before any sample is read.
+
+    Raises:
+        DataError: See `parse_header`; or its size is not what the header says.
+    """
+    offset, count = parse_header(start, name)
+    if size - offset != count * SAMPLE_BYTES:
+        got = f"{size - offset} bytes of samples for {count} samples"
+        raise DataError(explain(name, got=got, allowed=f"{SAMPLE_BYTES} bytes each", cure="Fetch the file again."))
+    return count
+
+
+def decode_iq(data: bytes, name: str, samples: int | None = None) -> Complex64[ndarray, " T"]:
+    """Read-only samples of a whole `.npy` object, or its first `samples`, after which `data` may end.
+
+    Raises:
+        DataError: See `check_header`; or there are fewer than `samples`.
+    """
+    offset, count = parse_header(data[:HEADER_BYTES], name)
+    if samples is None:
+        samples = check_header(data[:HEADER_BYTES], len(data), name)
+    held = min(count, (len(data) - offset) // SAMPLE_BYTES)
+    if held < samples:
+        raise DataError(
+            explain(name, got=f"{held} samples", allowed=f"{samples} or more", cure="Record longer, or ask for less.")
+        )
+    return np.frombuffer(data, np.complex64, samples, offset)
+
+
+def encode_iq(iq_T: Complex64[ndarray, " T"]) -> bytes:
+    """The `.npy` bytes of one receiver's samples."""
+    stream = io.BytesIO()
+    np.save(stream, iq_T, allow_pickle=False)
+    return stream.getvalue()
+
+
+def read_iq(path: str | Path, *, minimum_samples: int = 1, mmap: bool = False) -> Complex64[ndarray, " T"]:
+    """Samples of a `.npy` file; with `mmap`, read from disk where they are touched.
+
+    Raises:
+        StorageError: The file cannot be read.
+        DataError: It breaks the format (`check_header`), or is shorter than `minimum_samples`.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            count = check_header(file.read(HEADER_BYTES), _size(file), str(path))
+            if count < minimum_samples:
+                cure = "Record longer."
+                raise DataError(
+                    explain(str(path), got=f"{count} samples", allowed=f"{minimum_samples} or more", cure=cure)
+                )
+        return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+    except OSError as error:
+        got = error.strerror or error
+        raise StorageError(explain(str(path), got=got, allowed="a readable file", cure="Check the path.")) from error
+
+
+def _size(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size

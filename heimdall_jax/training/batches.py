@@ -1,0 +1,91 @@
+"""Batches: shuffled per epoch, padded to one shape, augmented; the batch of any step can be had at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import numpy as np
+
+from heimdall_jax.config import AugmentationConfig
+from heimdall_jax.training.dataset import HeimdallDataset
+from heimdall_jax.training.radio_map import RadioMap
+from heimdall_jax.types import Sample
+
+
+@dataclass(frozen=True)
+class Augment(grain.transforms.RandomMap):
+    """Physical changes that leave the place as it was; training batches only."""
+
+    config: AugmentationConfig
+    radio_map: RadioMap | None = None
+
+    def random_map(self, element: Sample, rng: np.random.Generator) -> Sample:
+        """Hide receivers, shift a transmission's power, add noise, place some transmitters anew (B, ...)."""
+        batch = dict(element)
+        batch["heard"] = batch["heard"] & self._kept(batch["heard"], rng)
+        offset = rng.normal(0, 1, (len(batch["index"]), 1)) * self.config.power_offset_db
+        noise = rng.normal(0, 1, batch["rss_db"].shape) * self.config.noise_db
+        change_db = (offset + noise).astype(np.float32)
+        batch["rss_db"] = batch["rss_db"] + change_db
+        if self.radio_map is not None:
+            chosen = rng.random(len(batch["index"])) < self.config.simulated
+            for key, drawn in self.radio_map.draw(batch, rng).items():
+                where = chosen.reshape((-1,) + (1,) * (drawn.ndim - 1))
+                batch[key] = np.where(where, drawn, batch[key])
+        if "mel_spectrogram" in batch:
+            batch["mel_spectrogram"] = batch["mel_spectrogram"] + change_db[:, :, None, None]
+        return batch
+
+    def _kept(self, heard: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Random mask (B, R) that never hides all receivers of a transmission but one."""
+        kept = rng.random(heard.shape) >= self.config.receiver_dropout
+        too_few = (kept & heard).sum(axis=1, keepdims=True) < 2
+        return kept | too_few
+
+
+def training_batches(
+    dataset: HeimdallDataset,
+    *,
+    batch_size: int,
+    augmentation: AugmentationConfig,
+    seed: int,
+    radio_map: RadioMap | None = None,
+) -> grain.MapDataset:
+    """Endless batches by step: `batches[step]`. Every sample counts once an epoch; padding has weight 0."""
+    return (
+        grain.MapDataset.range(len(dataset))
+        .seed(seed)
+        .shuffle()
+        .batch(batch_size, drop_remainder=False)
+        .map(lambda indices: _padded(dataset, np.asarray(indices), batch_size))
+        .repeat()
+        .random_map(Augment(augmentation, radio_map))
+    )
+
+
+def iterate(batches: grain.MapDataset, start: int, prefetch: int) -> Iterator[Sample]:
+    """Batches from step `start` on, read ahead by threads."""
+    options = grain.ReadOptions(num_threads=2 if prefetch else 0, prefetch_buffer_size=max(prefetch, 1))
+    iterator: Any = iter(batches.to_iter_dataset(options))
+    iterator.set_state({"next_index": start})
+    return iterator
+
+
+def evaluation_batches(dataset: HeimdallDataset, batch_size: int) -> Iterator[Sample]:
+    """Every sample once, in order; the last batch is padded with weight 0."""
+    for start in range(0, len(dataset), batch_size):
+        yield _padded(dataset, np.arange(start, min(start + batch_size, len(dataset))), batch_size)
+
+
+def _padded(dataset: HeimdallDataset, indices: np.ndarray, batch_size: int) -> Sample:
+    """Samples at `indices`, repeated from the first up to `batch_size`; the repeats have weight 0 and index -1."""
+    missing = batch_size - len(indices)
+    batch = dataset.gather(np.concatenate([indices, np.repeat(indices[:1], missing)]))
+    if missing:
+        for key, fill in (("weight", 0.0), ("index", -1)):
+            batch[key] = batch[key].copy()
+            batch[key][len(indices) :] = fill
+    return batch

@@ -1,0 +1,139 @@
+"""Checkpoints: the latest and the best are kept; the only door to Orbax."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from heimdall_jax.errors import StorageError, explain
+
+
+class Checkpoints:
+    """Steps of a run, each a state (a pytree of arrays) and a record (JSON).
+
+    Args:
+        folder: Where they are; made if absent, unless read-only.
+        read_only: Open beside a running training without touching its files.
+
+    Raises:
+        StorageError: The folder cannot be used, or (from `save`, `wait`) the disk refuses; earlier steps stay whole.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        newest_and_best = policies.AnyPreservationPolicy(
+            [policies.LatestN(1), policies.BestN(get_metric_fn=_loss, reverse=True, n=1)]
+        )
+        options = (
+            ocp.CheckpointManagerOptions(read_only=True, best_fn=_loss, best_mode="min")
+            if read_only
+            else ocp.CheckpointManagerOptions(
+                best_fn=_loss,
+                best_mode="min",
+                preservation_policy=newest_and_best,
+                cleanup_tmp_directories=True,
+            )
+        )
+        self.folder = folder.resolve()
+        with _storage(self.folder):
+            if read_only and not self.folder.exists():
+                raise FileNotFoundError(errno.ENOENT, "no such folder", str(self.folder))
+            if self.folder.exists() and not self.folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "a file is in its place", str(self.folder))
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def save(self, step: int, state: Any, record: dict[str, Any], validation_loss: float | None) -> None:
+        """Start writing a step; `validation_loss` None marks one that cannot be the best."""
+        loss = math.inf if validation_loss is None else validation_loss
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
+        with _storage(self.folder):
+            self._manager.save(step, args=items, metrics={"validation_loss": loss})
+
+    def wait(self) -> None:
+        """Block until what was saved is on disk."""
+        with _storage(self.folder):
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+
+    def latest(self) -> int | None:
+        """Newest whole step, or None."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """Whole step with the lowest validation loss, or None."""
+        return self._manager.best_step()
+
+    def record(self, step: int) -> dict[str, Any]:
+        """The JSON record of a step.
+
+        Raises:
+            StorageError: It is absent or damaged.
+        """
+        with _storage(self.folder):
+            return dict(self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"])
+
+    def state(self, step: int, like: Any) -> Any:
+        """The state of a step, placed as `like`, a state of the same structure (arrays or their shapes).
+
+        Raises:
+            StorageError: It is absent, damaged, or of another structure.
+        """
+        template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        with _storage(self.folder):
+            items = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+            return self._manager.restore(step, args=items)["state"]
+
+    def close(self) -> None:
+        """Finish writing and release the folder."""
+        with _storage(self.folder):
+            self._manager.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except StorageError:
+            if error is None:
+                raise
+
+
+class _storage:
+    """Turns what Orbax raises for a bad disk or file into a `StorageError` with its cure."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, StorageError):
+            return
+        text = " ".join(str(error).split()) or type(error).__name__
+        full = "No space left" in text
+        text = os.strerror(errno.ENOSPC) if full else text[:300]
+        cure = (
+            "Free space and run again with --resume."
+            if full
+            else "Check the folder; --resume uses the last whole step."
+        )
+        raise StorageError(
+            explain(f"checkpoints in {self._folder}", got=text, allowed="a writable folder of whole steps", cure=cure)
+        ) from error
+
+
+def _loss(metrics: dict[str, float]) -> float:
+    return metrics["validation_loss"]

@@ -1,0 +1,133 @@
+"""The loop: evaluate on the old state, save, next batch, step, log one step late. Effects come by argument."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from heimdall_jax.config import TrainingConfig
+from heimdall_jax.errors import NonFiniteError, explain
+from heimdall_jax.tracking import Tracker
+from heimdall_jax.training.checkpoints import Checkpoints
+from heimdall_jax.training.step import StepReport, Trainer, TrainState
+from heimdall_jax.types import Sample
+
+
+@runtime_checkable
+class Display(Protocol):
+    """What a person sees while it trains."""
+
+    def update(self, step: int, total: int, metrics: dict[str, float]) -> None:
+        """Called after each logged step."""
+
+
+@dataclass
+class Progress:
+    """What the loop itself must remember between steps; saved with every checkpoint."""
+
+    best_loss: float = math.inf
+    best_step: int = -1
+    bad_evaluations: int = 0
+    evaluated_step: int = -1
+
+    def judge(self, step: int, loss: float) -> None:
+        """Take note of a validation loss."""
+        self.evaluated_step = step
+        if loss < self.best_loss:
+            self.best_loss, self.best_step, self.bad_evaluations = loss, step, 0
+        else:
+            self.bad_evaluations += 1
+
+
+@dataclass
+class Loop:
+    """One training run.
+
+    Args:
+        trainer: The pure functions.
+        batches: From a step, the batches from there on.
+        validate: Metrics of a state on the validation split; must hold `loss`.
+        checkpoints: Where states are kept.
+        tracker: Where metrics go; it drops what it already has.
+        config: Patience and checkpoint period.
+        total_steps: Where to stop.
+        evaluate_every: Steps between evaluations.
+        record: Goes into every checkpoint beside the loop's own progress.
+        display: For a person.
+        clock: Seconds; a fake one in tests.
+    """
+
+    trainer: Trainer
+    batches: Callable[[int], Iterator[Sample]]
+    validate: Callable[[TrainState], dict[str, float]]
+    checkpoints: Checkpoints
+    tracker: Tracker
+    config: TrainingConfig
+    total_steps: int
+    evaluate_every: int
+    record: dict[str, Any]
+    display: Display
+    clock: Callable[[], float] = time.monotonic
+    progress: Progress = field(default_factory=Progress)
+
+    def run(self, state: TrainState) -> TrainState:
+        """Train from `state` to the end or until patience runs out; returns the last state.
+
+        Raises:
+            NonFiniteError: A step gave NaN or Inf; names the step and its samples. No checkpoint is made of it.
+            StorageError: A checkpoint could not be written.
+        """
+        step = int(state.step)
+        batches = self.batches(step)
+        pending: tuple[int, StepReport] | None = None
+        recent: deque[tuple[int, list[int]]] = deque(maxlen=2)
+        saved_at = self.clock()
+        while True:
+            due = step % self.evaluate_every == 0 or step == self.total_steps
+            validation = None
+            if due and self.progress.evaluated_step != step:
+                pending = self._log(pending, recent)
+                validation = self.validate(state)
+                self.progress.judge(step, validation["loss"])
+                self.tracker.log(step, {f"validation/{key}": value for key, value in validation.items()})
+            if validation is not None or self.clock() - saved_at >= self.config.checkpoint_seconds:
+                pending = self._log(pending, recent)
+                self._save(step, state, validation)
+                saved_at = self.clock()
+            if step == self.total_steps or self.progress.bad_evaluations >= self.config.patience:
+                break
+            batch = next(batches)
+            recent.append((step, [int(index) for index in batch["index"] if index >= 0]))
+            state, report = self.trainer.step(state, self.trainer.place(batch))
+            previous, pending = pending, (step, report)
+            self._log(previous, recent)
+            step += 1
+        self.checkpoints.wait()
+        return state
+
+    def _log(self, pending: tuple[int, StepReport] | None, recent: deque[tuple[int, list[int]]]) -> None:
+        """Log a finished step; stop if its numbers were not finite."""
+        if pending is None:
+            return
+        step, report = pending
+        metrics = {f"train/{key}": value for key, value in report.metrics.compute().items()}
+        metrics["train/gradient_norm"] = float(report.gradient_norm)
+        metrics["train/learning_rate"] = self.trainer.learning_rate(step)
+        if not bool(report.finite):
+            samples = dict(recent)[step]
+            cure = "Look at these samples; the last checkpoint is good (--resume). A lower learning rate may help."
+            raise NonFiniteError(
+                explain(f"training step {step}", got=f"NaN or Inf from samples {samples}", allowed="finite", cure=cure)
+            )
+        self.tracker.log(step, metrics)
+        self.display.update(step + 1, self.total_steps, metrics)
+
+    def _save(self, step: int, state: TrainState, validation: dict[str, float] | None) -> None:
+        """Metrics first, then the state: a resumed run may replay metrics (dropped by step), never miss them."""
+        self.tracker.flush()
+        record = self.record | {"progress": asdict(self.progress), "validation": validation}
+        self.checkpoints.save(step, state, record, None if validation is None else validation["loss"])

@@ -1,0 +1,193 @@
+"""The train step: a pure function of state and batch. Randomness is `fold_in` of a name and the step."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from heimdall_jax.config import TrainingConfig
+from heimdall_jax.errors import ConfigError, explain
+from heimdall_jax.training.losses import gaussian_nll
+from heimdall_jax.training.metrics import Metrics
+from heimdall_jax.types import LABELS, Sample
+
+DeviceBatch = dict[str, jax.Array]
+"""The inputs and labels of a batch, on the devices."""
+
+
+class TrainState(NamedTuple):
+    """Everything a step changes: pytrees of arrays. `average` is the moving average of `params` (None if off)."""
+
+    step: jax.Array
+    params: Any
+    statistics: Any
+    optimizer: optax.OptState
+    average: Any
+
+
+class StepReport(NamedTuple):
+    """What a step says: metrics, gradient norm, and whether its numbers were finite."""
+
+    metrics: Metrics
+    gradient_norm: jax.Array
+    finite: jax.Array
+
+
+class Trainer:
+    """The jitted functions of one model: `start`, `step`, `predict`.
+
+    Args:
+        model: Built for training; its values are the initial ones.
+        config: Optimisation.
+        total_steps: Length of the learning-rate schedule.
+        seed: Of dropout and other randomness in the step.
+        inputs: Sample keys the model takes.
+
+    Raises:
+        ConfigError: The batch size is no multiple of the device count.
+    """
+
+    def __init__(
+        self, model: nnx.Module, config: TrainingConfig, *, total_steps: int, seed: int, inputs: tuple[str, ...]
+    ) -> None:
+        devices = jax.device_count()
+        if config.batch_size % devices:
+            cure = "Choose a multiple."
+            raise ConfigError(
+                explain("training.batch_size", got=config.batch_size, allowed=f"multiples of {devices}", cure=cure)
+            )
+        self.mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+        self.inputs, self._config, self._seed = inputs, config, seed
+        self.optimizer, self._schedule = make_optimizer(config, total_steps)
+        model.train()
+        self._training_graph, self._params, self._randomness, self._statistics = nnx.split(
+            model, nnx.Param, nnx.RngState, ...
+        )
+        model.eval()
+        self._serving_graph = nnx.split(model, nnx.Param, nnx.RngState, ...)[0]
+        self.step: Callable[[TrainState, DeviceBatch], tuple[TrainState, StepReport]] = jax.jit(
+            self._step, donate_argnums=0
+        )
+        self._predict = jax.jit(self._forward)
+
+    def start(self) -> TrainState:
+        """The state before the first step, on every device."""
+        params = jax.tree.map(jnp.array, self._params)
+        average = jax.tree.map(jnp.array, params) if self._config.ema_decay is not None else None
+        state = TrainState(
+            jnp.zeros((), jnp.int32),
+            params,
+            jax.tree.map(jnp.array, self._statistics),
+            self.optimizer.init(params),
+            average,
+        )
+        return jax.device_put(state, NamedSharding(self.mesh, PartitionSpec()))
+
+    def place(self, batch: Sample) -> DeviceBatch:
+        """A batch on the devices, split along its first axis."""
+        wanted = {key: batch[key] for key in (*self.inputs, *LABELS)}
+        return jax.device_put(wanted, NamedSharding(self.mesh, PartitionSpec("data")))
+
+    def learning_rate(self, step: int) -> float:
+        """Of a step."""
+        with jax.numpy_dtype_promotion("standard"):
+            return float(np.asarray(self._schedule(step)))
+
+    def model(self, state: TrainState) -> nnx.Module:
+        """The model of a state, in serving mode, with averaged weights where they are kept."""
+        params = state.params if state.average is None else state.average
+        return nnx.merge(self._serving_graph, params, self._randomness, state.statistics, copy=True)
+
+    def predict(self, state: TrainState, batches: Iterator[Sample]) -> tuple[np.ndarray, np.ndarray]:
+        """Position (N, 2) in metres and covariance (N, 2, 2) in square metres, float64, of the samples that count."""
+        positions, covariances = [], []
+        for batch in batches:
+            fix, _ = self._predict(state, self.place(batch))
+            keep = batch["index"] >= 0
+            scale = np.asarray(fix.scale_m, np.float64)[keep]
+            positions.append(np.asarray(fix.position_m, np.float64)[keep])
+            covariances.append(covariance_m2(scale))
+        return np.concatenate(positions), np.concatenate(covariances)
+
+    def evaluate(self, state: TrainState, batches: Iterator[Sample]) -> dict[str, float]:
+        """Mean loss and errors over the samples that count."""
+        total = Metrics.empty()
+        for batch in batches:
+            total = total.merge(self._predict(state, self.place(batch))[1])
+        return total.compute()
+
+    def _forward(self, state: TrainState, batch: DeviceBatch) -> tuple[Any, Metrics]:
+        model: Any = self.model(state)
+        fix = model(**{name: batch[name] for name in self.inputs})
+        nll = gaussian_nll(fix.position_m, fix.scale_m, batch["position_m"], batch["position_error_m"])
+        return fix, Metrics.of(nll, fix.position_m, batch["position_m"], batch["weight"])
+
+    def _step(self, state: TrainState, batch: DeviceBatch) -> tuple[TrainState, StepReport]:
+        """One optimisation step; a step whose numbers are not finite leaves the state as it was."""
+
+        def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
+            randomness = self._keys(state.step)
+            model: Any = nnx.merge(self._training_graph, params, randomness, state.statistics, copy=True)
+            fix = model(**{name: batch[name] for name in self.inputs})
+            nll_B = gaussian_nll(fix.position_m, fix.scale_m, batch["position_m"], batch["position_error_m"])
+            weight_B = batch["weight"]
+            loss = jnp.sum(nll_B * weight_B) / jnp.maximum(jnp.sum(weight_B), 1.0)
+            statistics = nnx.split(model, nnx.Param, nnx.RngState, ...)[3]
+            return loss, (statistics, Metrics.of(nll_B, fix.position_m, batch["position_m"], weight_B))
+
+        (loss, (statistics, metrics)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        norm = optax.tree.norm(gradient)
+        with jax.numpy_dtype_promotion("standard"):  # Optax mixes its counters' type with floats
+            updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = state.average
+        if average is not None and self._config.ema_decay is not None:
+            average = optax.incremental_update(params, average, 1.0 - self._config.ema_decay)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        new = TrainState(state.step + 1, params, statistics, optimizer, average)
+        kept = jax.tree.map(lambda fresh, old: jnp.where(finite, fresh, old), new, state)
+        return kept, StepReport(metrics, norm, finite)
+
+    def _keys(self, step: jax.Array) -> Any:
+        """A key for each random stream of the model: `fold_in` of the stream's path, then of the step."""
+        root = jax.random.key(self._seed)
+
+        def key(path: tuple[Any, ...], stream: Any) -> Any:
+            if not isinstance(stream, nnx.RngKey):
+                return stream
+            name = zlib.crc32("/".join(map(str, path)).encode())
+            return stream.replace(jax.random.fold_in(jax.random.fold_in(root, name), step))
+
+        return nnx.map_state(key, self._randomness)
+
+
+def make_optimizer(config: TrainingConfig, total_steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """AdamW with clipping, linear warm-up and cosine decay to 1 %; biases and norms do not decay."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=config.learning_rate * 0.01,
+        peak_value=config.learning_rate,
+        warmup_steps=max(1, round(config.warmup_fraction * total_steps)),
+        decay_steps=max(2, total_steps),
+        end_value=config.learning_rate * 0.01,
+    )
+    adamw = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_decays)
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw), schedule
+
+
+def _decays(params: Any) -> Any:
+    """Which leaves decay: matrices and kernels, not biases and norms."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def covariance_m2(scale_m: np.ndarray) -> np.ndarray:
+    """Covariance (N, 2, 2) of sigmas (N, 2) or lower Cholesky factors (N, 2, 2)."""
+    factor = scale_m if scale_m.ndim == 3 else scale_m[..., None] * np.eye(2)
+    return factor @ np.swapaxes(factor, -1, -2)

@@ -1,0 +1,17 @@
+"""Measure a trained model: `evaluate.py --help`."""
+
+import tyro
+
+from heimdall_jax.command import EvaluateArguments, leave, run_script
+
+
+def main(arguments: list[str]) -> None:
+    """Parse and evaluate."""
+    parsed = tyro.cli(EvaluateArguments, args=arguments)
+    from heimdall_jax.pipeline import evaluate
+
+    evaluate(parsed.run, data_path=parsed.data, split=parsed.split, out=parsed.out)
+
+
+if __name__ == "__main__":
+    leave(run_script(main))

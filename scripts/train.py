@@ -1,0 +1,23 @@
+"""Train a model: `train.py --help`."""
+
+import contextlib
+import datetime
+from pathlib import Path
+
+from heimdall_jax.command import leave, parse_train, run_script
+
+
+def main(arguments: list[str]) -> None:
+    """Parse and train."""
+    parsed = parse_train(arguments)
+    import jax
+
+    from heimdall_jax.pipeline import train
+
+    out = parsed.out or Path("runs") / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    with jax.disable_jit() if parsed.debug else contextlib.nullcontext():
+        train(parsed.settings, out, resume=parsed.resume)
+
+
+if __name__ == "__main__":
+    leave(run_script(main, after_stop="train.py --out RUN --resume goes on from the last checkpoint"))

@@ -1,0 +1,38 @@
+"""Prove that a run's model.onnx is its checkpoint's export and agrees with JAX: `validate_export.py --help`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from heimdall_jax.command import leave, run_script
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Check a run's exported model: manifest, every weight to the bit, and ONNX Runtime against JAX.
+
+    Exit code 0 and a table of errors, or 1 and the reason. Example: validate_export.py RUN/model.onnx
+    """
+
+    model: tyro.conf.Positional[Path]
+    """model.onnx in the run folder that train.py left."""
+    debug: bool = False
+    """Show tracebacks."""
+
+
+def main(arguments: list[str]) -> None:
+    """Parse and validate."""
+    parsed = tyro.cli(Arguments, args=arguments)
+    from rich.console import Console
+
+    from heimdall_jax.export.table import parity_table
+    from heimdall_jax.pipeline import validate_export
+
+    console = Console()
+    console.print(parity_table(validate_export(parsed.model)))
+    console.print(f"{parsed.model} is its run's checkpoint, weight by weight.", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    leave(run_script(main))

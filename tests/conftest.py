@@ -1,0 +1,41 @@
+"""Test-wide switches, set before JAX is imported: CPU, 8 virtual devices, strict promotion, runtime type checks."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+from jaxtyping import install_import_hook
+
+install_import_hook("heimdall_jax", "beartype.beartype")
+
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def powder_folder() -> Path:
+    """The POWDER recordings, where present."""
+    folder = SHARED_DATA / "powder"
+    if not folder.is_dir():
+        pytest.skip("the POWDER recordings are not on this machine (../shared/data/powder)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database to copy as `mlflow.db`: creating one takes seconds."""
+    from heimdall_jax.config import TrackingConfig
+    from heimdall_jax.tracking import DATABASE, open_tracker
+
+    folder = tmp_path_factory.mktemp("tracking")
+    open_tracker(TrackingConfig(experiment="template"), folder / "run")
+    return folder / DATABASE

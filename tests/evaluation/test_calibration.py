@@ -1,0 +1,93 @@
+"""Coverage of elliptical regions against SciPy, sampling and the binomial law."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import mahalanobis
+from scipy.stats import binom, chi2
+
+from heimdall_jax.errors import DataError
+from heimdall_jax.evaluation.calibration import (
+    PROBABILITIES,
+    bootstrap_interval,
+    chunks,
+    coverage,
+    inside_region,
+    squared_mahalanobis,
+)
+
+
+def covariances(count: int, seed: int = 0) -> np.ndarray:
+    factor = np.random.default_rng(seed).normal(0, 300, (count, 2, 2))
+    return factor @ factor.transpose(0, 2, 1) + 100 * np.eye(2)
+
+
+def test_squared_distance_is_scipys():
+    error_m, covariance = np.random.default_rng(1).normal(0, 500, (20, 2)), covariances(20)
+    expected = [mahalanobis(e, [0, 0], np.linalg.inv(c)) ** 2 for e, c in zip(error_m, covariance, strict=True)]
+    np.testing.assert_allclose(squared_mahalanobis(error_m, covariance), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("probability", PROBABILITIES)
+def test_the_regions_edge_is_scipys_chi_square_quantile(probability):
+    edge = chi2.ppf(probability, 2)
+    assert inside_region(np.array([edge * (1 - 1e-9), edge * (1 + 1e-9)]), probability).tolist() == [True, False]
+
+
+def test_draws_from_the_predicted_density_are_covered_as_promised():
+    """10,000 draws: each share within four binomial standard deviations of its probability."""
+    covariance = covariances(10_000)
+    draws = np.random.default_rng(2).normal(size=(10_000, 2))
+    error_m = np.einsum("nij,nj->ni", np.linalg.cholesky(covariance), draws)
+    for name, share in coverage(squared_mahalanobis(error_m, covariance)).items():
+        assert abs(share - float(name)) < 4 * binom.std(10_000, float(name)) / 10_000
+    assert list(coverage(np.ones(3))) == ["0.5", "0.68", "0.9", "0.95"]  # design.md, Contracts
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [[1.0, 0.0], [0.0, -1.0]],
+        [[1.0, 2.0], [2.0, 1.0]],
+        [[1.0, 0.5], [0.0, 1.0]],
+        [[np.nan, 0.0], [0.0, 1.0]],
+        [[0.0, 0.0], [0.0, 0.0]],
+    ],
+)
+def test_what_is_no_covariance_is_refused(bad):
+    with pytest.raises(DataError, match=r"1 of 3 that are not.* at 1"):
+        squared_mahalanobis(np.zeros((3, 2)), np.stack([np.eye(2), np.array(bad), np.eye(2)]))
+
+
+def test_chunks_are_five_minutes_of_the_clock():
+    assert chunks(np.array([0.0, 299.9, 300.0, 1_650_896_100.0])).tolist() == [0, 0, 1, 5_502_987]
+
+
+def test_interval_of_independent_fixes_is_the_binomial_one():
+    """Oracle: scipy.stats.binom quantiles for 680 of 1,000, 0.651 to 0.708; 0.004 is the bootstrap's own noise."""
+    inside = np.arange(1000) < 680
+    low, high = bootstrap_interval(inside)
+    assert low == pytest.approx(binom.ppf(0.025, 1000, 0.68) / 1000, abs=0.004)
+    assert high == pytest.approx(binom.ppf(0.975, 1000, 0.68) / 1000, abs=0.004)
+
+
+def test_neighbours_that_agree_widen_the_interval():
+    """Groups of 25 that agree are one observation each: the width grows by 5, the square root of 25."""
+    alone = np.random.default_rng(0).random(100) < 0.68
+    repeated, group = np.repeat(alone, 25), np.repeat(np.arange(100), 25)
+    narrow, wide = bootstrap_interval(repeated), bootstrap_interval(repeated, group)
+    assert (wide[1] - wide[0]) / (narrow[1] - narrow[0]) == pytest.approx(5, rel=0.1)
+
+
+def test_one_group_says_nothing_of_spread():
+    assert bootstrap_interval(np.array([True, False]), np.array([7, 7])) is None
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=40), st.integers(0, 3))
+def test_interval_lies_in_the_unit_interval_and_repeats(rows, seed):
+    inside, group = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
+    interval = bootstrap_interval(inside, group, seed=seed)
+    assert interval == bootstrap_interval(inside, group, seed=seed)
+    assert interval is None or 0 <= interval[0] <= interval[1] <= 1

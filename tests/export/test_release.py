@@ -1,0 +1,133 @@
+"""Both real models from weights to a validated bundle, and every way in which the file may not be those weights."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import onnx
+import pytest
+from flax import nnx
+from rich.console import Console
+
+from heimdall_jax.config import POWDER, Config, ModelConfig
+from heimdall_jax.errors import DataError, ExportError
+from heimdall_jax.export.parity import LIMITS
+from heimdall_jax.export.release import SAMPLES, export_model, read_samples, validate
+from heimdall_jax.export.table import parity_table
+from heimdall_jax.models.build import build
+from heimdall_jax.registry.runtime import Runtime
+from heimdall_jax.types import Domain, Sample
+
+DOMAIN = Domain((40.76, -111.84), ("a", "b", "c", "d", "e"), (200.0, -100.0), 600.0, -80.0, 12.0)
+SET = dataclasses.replace(POWDER, model=ModelConfig(name="receiver_set", width=32, depth=2))
+NET = Config(model=ModelConfig(receivers=3))
+
+
+def samples_of(config: Config) -> Sample:
+    """Plausible samples; NaN where they mean nothing."""
+    rng = np.random.default_rng(0)
+    batch, receivers = 12, 5 if config.model.name == "receiver_set" else 3
+    present = rng.random((batch, receivers)) < 0.9
+    heard = present & (rng.random((batch, receivers)) < 0.8)
+    shape = (batch, receivers, 128, 32)
+    places = rng.normal(0, 800, (batch, receivers, 2))
+    samples = {
+        "rss_db": np.where(heard, rng.normal(-80, 12, heard.shape), np.nan).astype(np.float32),
+        "receiver_m": np.where(present[..., None], places, np.nan).astype(np.float32),
+        "heard": heard,
+        "present": present,
+        "identity": rng.integers(0, 6, heard.shape).astype(np.int32),
+    }
+    if config.model.name == "localization_net":
+        mel = rng.normal(-80, 12, shape)
+        samples["mel_spectrogram"] = np.where(heard[:, :, None, None], mel, np.nan).astype(np.float32)
+    return samples
+
+
+def model_of(config: Config, seed: int = 3) -> nnx.Module:
+    """Fresh weights, with noise so that no head is still constant."""
+    model = build(config.model, DOMAIN, nnx.Rngs(seed))
+    rng = np.random.default_rng(seed)
+    weights = nnx.state(model, nnx.Param)
+    noise = jax.tree.map(lambda weight: weight + 0.01 * rng.normal(size=weight.shape).astype(np.float32), weights)
+    nnx.update(model, noise)
+    return model
+
+
+@pytest.fixture(scope="module", params=["receiver_set", "localization_net"])
+def released(request, tmp_path_factory) -> tuple[Path, Config, Sample]:
+    """A bundle, made once for each model."""
+    config = SET if request.param == "receiver_set" else NET
+    folder, samples = tmp_path_factory.mktemp(request.param), samples_of(config)
+    metrics = {"n": 12, "error_m": {"mean": float("nan")}}
+    export_model(model_of(config), folder, config=config, domain=DOMAIN, samples=samples, metrics=metrics)
+    return folder, config, samples
+
+
+def check(path: Path, config: Config, model: nnx.Module | None = None, domain: Domain = DOMAIN):
+    model = model or model_of(config)
+    return validate(path, model, read_samples(path.parent), config=config, domain=domain)
+
+
+def test_a_release_validates_and_locates(released):
+    folder, config, samples = released
+    report = check(folder / "model.onnx", config)
+    assert {row.batch for row in report.rows} == {1, 3, 32}
+    assert len({row.receivers for row in report.rows}) >= 2
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["parity"]["limits"] == LIMITS
+    assert len(manifest["parity"]["rows"]) == len(report.rows)
+    assert manifest["metrics"] == {"n": 12, "error_m": {"mean": None}}
+    assert manifest["config"]["model"]["name"] == config.model.name
+    runtime = Runtime.load(folder, threads=1)
+    fixes = runtime.locate({tensor.name: samples[tensor.name] for tensor in runtime.manifest.inputs})
+    assert np.isfinite(fixes.position_deg).all()
+    assert (np.linalg.eigvalsh(fixes.covariance_m2) > 0).all()
+    console = Console(width=160, record=True)
+    console.print(parity_table(report))
+    assert "ONNX Runtime against JAX" in console.export_text()
+
+
+def test_a_flipped_weight_is_found_with_and_without_its_hash(released, tmp_path):
+    folder, config, _ = released
+    shutil.copytree(folder, tmp_path / "run")
+    path = tmp_path / "run" / "model.onnx"
+    proto = onnx.load(path)
+    weight = max(proto.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    data = bytearray(weight.raw_data)
+    data[len(data) // 8 * 4] ^= 1  # the lowest mantissa bit of one float
+    weight.raw_data = bytes(data)
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ExportError, match="sha256"):
+        check(path, config)
+    manifest = json.loads(path.with_name("manifest.json").read_text())
+    manifest["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_name("manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ExportError, match=r"weight .*1 of \d+ elements differ"):
+        check(path, config)
+
+
+def test_other_weights_or_another_domain_are_found(released):
+    folder, config, _ = released
+    other = model_of(config, seed=4)
+    with pytest.raises(ExportError, match=r"weight .* elements differ"):
+        check(folder / "model.onnx", config, other)
+    moved = dataclasses.replace(DOMAIN, origin_deg=(40.0, -111.84))
+    with pytest.raises(ExportError, match="manifest's domain"):
+        check(folder / "model.onnx", config, domain=moved)
+
+
+def test_samples_are_needed(released, tmp_path):
+    _, config, samples = released
+    none = {name: value[:0] for name, value in samples.items()}
+    with pytest.raises(DataError, match="samples to export with: got none"):
+        export_model(model_of(config), tmp_path, config=config, domain=DOMAIN, samples=none)
+    with pytest.raises(ExportError, match=f"{SAMPLES}: got"):
+        read_samples(tmp_path)
+    (tmp_path / SAMPLES).write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(ExportError, match=f"{SAMPLES}: got"):
+        read_samples(tmp_path)

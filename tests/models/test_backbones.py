@@ -1,0 +1,67 @@
+"""Backbones have the published number of parameters, and batch statistics move in training only."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from heimdall_jax.models.convnext import SIZES, ConvNeXt
+from heimdall_jax.models.resnet import ResNet18
+
+
+def parameters(make) -> int:
+    shapes = nnx.eval_shape(make)
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(shapes, nnx.Param)))
+
+
+def test_resnet18_has_its_published_parameters():
+    # torchvision 0.21 model page: resnet18 11,689,512, of which the classifier 512 * 1000 + 1000.
+    assert parameters(lambda: ResNet18(3, rngs=nnx.Rngs(0))) == 11_689_512 - 513_000
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [  # torchvision 0.21 model pages, 1000 classes
+        ("convnext_tiny", 28_589_128),
+        ("convnext_small", 50_223_688),
+        ("convnext_base", 88_591_464),
+        ("convnext_large", 197_767_336),
+    ],
+)
+def test_convnext_has_its_published_parameters(name, published):
+    depths, widths = SIZES[name]
+    classifier = 1000 * widths[-1] + 1000
+    assert parameters(lambda: ConvNeXt(3, depths, widths, rngs=nnx.Rngs(0))) == published - classifier
+
+
+@nnx.jit
+def features(model, image, offset):
+    return model(image, offset)
+
+
+def test_convnext_gives_features_of_every_stage_size():
+    model = ConvNeXt(2, (1, 1, 1, 1), (4, 4, 4, 4), rngs=nnx.Rngs(0))
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(3, 32, 32, 2)), jnp.float32)
+    offset = jnp.broadcast_to(jnp.arange(4, dtype=jnp.float32)[None], (3, 4))  # a layer norm removes a constant
+    plain, moved = features(model, image, jnp.zeros_like(offset)), features(model, image, offset)
+    assert plain.shape == (3, 4)
+    assert float(jnp.abs(plain - moved).max()) > 1e-3
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_backbones_compute_in_bfloat16_when_asked(training):
+    half = jnp.bfloat16
+    for make in (
+        lambda: ConvNeXt(1, (1, 1), (4, 6), dtype=half, rngs=nnx.Rngs(0)),
+        lambda: ResNet18(1, dtype=half, rngs=nnx.Rngs(0)),
+    ):
+        model = nnx.eval_shape(make)
+        model.train() if training else model.eval()
+        graph, state = nnx.split(model)
+        image = jax.ShapeDtypeStruct((2, 128, 32, 1), half)
+        result = jax.eval_shape(lambda state, image, graph=graph: nnx.merge(graph, state)(image), state, image)
+        assert result.dtype == half
+        assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32")}

@@ -1,0 +1,16 @@
+from pathlib import Path
+
+import pytest
+import stand_ins
+
+
+@pytest.fixture(scope="session")
+def set_folder(tmp_path_factory) -> Path:
+    """A read-only bundle of a receiver-set model."""
+    return stand_ins.set_bundle(tmp_path_factory.mktemp("set")).parent
+
+
+@pytest.fixture(scope="session")
+def channel_folder(tmp_path_factory) -> Path:
+    """A read-only bundle of a model with fixed receivers."""
+    return stand_ins.channel_bundle(tmp_path_factory.mktemp("channel")).parent

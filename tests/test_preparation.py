@@ -1,0 +1,81 @@
+"""The script's three uses, each read back as a source."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heimdall_jax import config as configs
+from heimdall_jax.config import Config, DataConfig, WorldConfig
+from heimdall_jax.errors import ConfigError
+from heimdall_jax.preparation import PrepareArguments, prepare_config, prepare_data
+from heimdall_jax.simulation.sessions import SimulatedSessions
+from heimdall_jax.simulation.world import World
+from heimdall_jax.sources.catalogue import open_catalogue
+from heimdall_jax.sources.powder import read_powder
+from heimdall_jax.sources.prepared import open_prepared
+from heimdall_jax.sources.splits import split
+
+SMALL = Config(world=WorldConfig(train=6, validation=2, test=3, duration_s=0.05))
+
+
+def test_simulated_network(tmp_path):
+    prepare_config(dataclasses.replace(SMALL, data=DataConfig(limit=4)), tmp_path)
+    source = open_prepared(tmp_path)
+    assert len(source) == 4 + 2 + 3
+    world = World.build(SMALL.world, sample_rate_hz=SMALL.features.sample_rate_hz)
+    made = SimulatedSessions(world, "train", 6)
+    read = open_prepared(tmp_path, "train")
+    for index in range(4):
+        np.testing.assert_array_equal(read[index].iq_RT, made[index].iq_RT)
+        assert read[index].truth_deg == made[index].truth_deg
+    parts = split(source, "random", folder=tmp_path)
+    assert {source[int(i)].session_id for i in parts.test} == {f"test-{i:06d}" for i in range(3)}
+
+
+def test_powder_from_a_yaml(powder_folder, tmp_path):
+    file = tmp_path / "mine.yaml"
+    configs.save(dataclasses.replace(configs.POWDER, data=DataConfig(source="powder", validation_fraction=0.1)), file)
+    out = tmp_path / "set"
+    line = prepare_data(PrepareArguments(out=out, config=str(file), data=str(powder_folder), split="block", limit=100))
+    assert "powder_rss/block" in line
+    assert len(open_prepared(out, "train")) == 100
+    assert len(open_prepared(out, "test")) == 458
+    held = split(read_powder(powder_folder), "block", folder=powder_folder, validation_fraction=0.1).validation
+    assert len(open_prepared(out, "validation")) == len(held)
+
+
+def test_own_recordings(tmp_path):
+    (tmp_path / "stations.csv").write_text("name,latitude,longitude\na,45,7\nb,45.1,7\nc,45,7.1\n")
+    rows = ["session,start,latitude,longitude,frequency_hz,station,file,sample_rate_hz"]
+    for name in "abc":
+        np.save(tmp_path / f"{name}.npy", np.ones(100, np.complex64))
+        rows.append(f"one,2026-03-01T12:00:00Z,45.05,7.05,145e6,{name},{name}.npy,12000")
+    (tmp_path / "recordings.csv").write_text("\n".join(rows))
+    assert prepare_data(PrepareArguments(out=tmp_path / "out", recordings=tmp_path)).startswith("1 sessions")
+    assert len(open_catalogue(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (DataConfig(source="catalogue"), "simulation or powder"),
+        (DataConfig(source="powder", split="mine.json"), "give the file when training"),
+    ],
+)
+def test_what_is_not_prepared(tmp_path, data, message):
+    with pytest.raises(ConfigError, match=message):
+        prepare_config(Config(data=data), tmp_path)
+
+
+def test_the_script(tmp_path):
+    script = Path(__file__).parents[1] / "scripts" / "prepare_data.py"
+    command = [sys.executable, str(script), "--out", str(tmp_path / "o"), "--config", "powder", "--data"]
+    done = subprocess.run([*command, str(tmp_path / "absent")], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: POWDER data: got nothing at")
+    assert done.stderr.count("\n") == 1
+    assert subprocess.run([*command[:2], "--help"], capture_output=True, text=True).returncode == 0

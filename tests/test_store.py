@@ -1,0 +1,176 @@
+"""One contract, three stores; S3 is moto's server on loopback."""
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heimdall_jax.errors import ConfigError, StorageError
+from heimdall_jax.store import (
+    FolderStore,
+    MemoryStore,
+    MissingObjectError,
+    ObjectStore,
+    S3Store,
+    checked_key,
+    open_store,
+)
+
+
+@pytest.fixture(scope="module")
+def s3_server():
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def s3_url(s3_server, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    import boto3
+
+    client = boto3.client("s3", region_name="us-east-1")
+    bucket = f"bucket-{os.urandom(4).hex()}"
+    client.create_bucket(Bucket=bucket)
+    client.close()
+    return f"s3://{bucket}"
+
+
+@pytest.fixture(params=["folder", "file", "memory", "s3", "s3-prefix"])
+def store(request, tmp_path):
+    if request.param.startswith("s3"):
+        url = request.getfixturevalue("s3_url") + ("/some/prefix" if request.param == "s3-prefix" else "")
+    else:
+        url = {"folder": tmp_path / "a b", "file": (tmp_path / "a b").as_uri(), "memory": "memory://"}[request.param]
+    return open_store(url)
+
+
+def test_contract(store):
+    assert isinstance(store, ObjectStore)
+    assert list(store.list()) == []
+    assert not store.exists("sessions/1/a.npy")
+    store.put("sessions/1/a.npy", b"0123456789")
+    store.put("sessions/1/b é.json", b"")
+    store.put("models/m/1", b"x")
+    assert store.get("sessions/1/a.npy") == b"0123456789"
+    assert store.get("sessions/1/a.npy", 4) == b"0123"
+    assert store.get("sessions/1/a.npy", 99) == b"0123456789"
+    assert store.get("sessions/1/b é.json", 4) == b""
+    assert store.size("sessions/1/a.npy") == 10
+    assert store.exists("models/m/1")
+    store.put("sessions/1/a.npy", b"new")
+    assert store.get("sessions/1/a.npy") == b"new"
+    assert list(store.list("sessions/1/")) == ["sessions/1/a.npy", "sessions/1/b é.json"]
+    assert list(store.list("mod")) == ["models/m/1"]
+    assert list(store.list("absent")) == []
+
+
+def test_stores_travel_to_workers(store):
+    store.put("a", b"x")
+    assert pickle.loads(pickle.dumps(store)).get("a") == b"x"
+
+
+def test_missing_objects(store):
+    for read in (store.get, store.size):
+        with pytest.raises(MissingObjectError, match=r"'no/such'.*Check the key"):
+            read("no/such")
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "../up", "a/../../up", "a//b", "a/./b", "a\\b", "a\0b", "a/"])
+def test_keys_never_leave_the_root(store, key):
+    for use in (store.get, store.exists, store.size, lambda k: store.put(k, b"")):
+        with pytest.raises(StorageError, match="object key"):
+            use(key)
+
+
+@given(st.text(max_size=20))
+@settings(deadline=None, max_examples=100)
+def test_any_allowed_key_stays_inside(key):
+    from pathlib import Path
+
+    try:
+        checked_key(key)
+    except StorageError:
+        return
+    assert (Path("/root/of") / key).is_relative_to("/root/of")
+    assert ".." not in Path(key).parts
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "secret").write_bytes(b"s")
+    (tmp_path / "inside" / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(StorageError, match="Remove the link"):
+        FolderStore(tmp_path / "inside").get("link")
+
+
+def test_a_file_where_the_folder_should_be(tmp_path):
+    (tmp_path / "root").write_text("file")
+    store = FolderStore(tmp_path / "root")
+    with pytest.raises(StorageError, match="Check the folder"):
+        store.put("a", b"")
+    with pytest.raises(StorageError):
+        store.get("a")
+
+
+def test_a_failed_put_keeps_the_old_object(tmp_path, monkeypatch):
+    store = FolderStore(tmp_path)
+    store.put("a", b"old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(StorageError, match=r"No space left.*Free space"):
+        store.put("a", b"new")
+    assert store.get("a") == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_unfinished_files_are_not_listed(tmp_path):
+    (tmp_path / ".put-xyz").write_bytes(b"half")
+    assert list(FolderStore(tmp_path).list()) == []
+
+
+def test_unreachable_and_forbidden_s3(s3_url, monkeypatch):
+    with pytest.raises(StorageError, match=r"NoSuchBucket.*credentials and the bucket") as caught:
+        S3Store("another-bucket").put("a", b"")
+    assert not isinstance(caught.value, MissingObjectError)
+    with pytest.raises(StorageError, match="NoSuchBucket"):
+        S3Store("another-bucket").list()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    store = open_store(s3_url)
+    with pytest.raises(StorageError, match="Could not connect"):
+        store.exists("a")
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x", "s3://", "file://host/share"])
+def test_other_urls(url):
+    with pytest.raises(ConfigError, match="s3://bucket/prefix"):
+        open_store(url)
+
+
+def test_memory_is_new_each_time():
+    open_store("memory://").put("a", b"")
+    store = open_store("memory://")
+    assert isinstance(store, MemoryStore)
+    assert not store.exists("a")
+
+
+def test_boto3_loads_only_for_s3(tmp_path):
+    code = (
+        "import sys; from heimdall_jax.store import open_store; open_store(sys.argv[1]).put('a', b'');"
+        "print('boto3' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

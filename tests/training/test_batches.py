@@ -1,0 +1,80 @@
+"""Every sample counts once an epoch, epochs differ, any step's batch can be had at once, augmentation is physical."""
+
+import numpy as np
+
+from heimdall_jax.config import AugmentationConfig, RadioMapConfig
+from heimdall_jax.training.batches import evaluation_batches, iterate, training_batches
+from heimdall_jax.training.dataset import HeimdallDataset
+from heimdall_jax.training.radio_map import fit_radio_map
+
+NONE = AugmentationConfig()
+
+
+def counted(batch: dict[str, np.ndarray]) -> list[int]:
+    np.testing.assert_array_equal(batch["weight"], batch["index"] >= 0)
+    return [int(i) for i in batch["index"] if i >= 0]
+
+
+def test_an_epoch_counts_every_sample_once(dataset: HeimdallDataset) -> None:
+    batches = training_batches(dataset, batch_size=16, augmentation=NONE, seed=0)
+    epochs = [[i for step in range(4 * e, 4 * e + 4) for i in counted(batches[step])] for e in range(3)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(50))
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert all(len(batches[step]["weight"]) == 16 for step in range(8))
+
+
+def test_iteration_from_a_step_equals_random_access(dataset: HeimdallDataset) -> None:
+    augmentation = AugmentationConfig(receiver_dropout=0.3, noise_db=2.0, power_offset_db=3.0)
+    batches = training_batches(dataset, batch_size=16, augmentation=augmentation, seed=5)
+    resumed = iterate(batches, 3, prefetch=4)
+    for step in range(3, 9):
+        batch = next(resumed)
+        for key, value in batches[step].items():
+            np.testing.assert_array_equal(batch[key], value)
+    other = training_batches(dataset, batch_size=16, augmentation=augmentation, seed=6)
+    assert not np.array_equal(other[0]["index"], batches[0]["index"])
+
+
+def test_evaluation_sees_every_sample_in_order_unchanged(dataset: HeimdallDataset) -> None:
+    batches = list(evaluation_batches(dataset, 16))
+    assert [i for batch in batches for i in counted(batch)] == list(range(50))
+    kept = np.concatenate([batch["rss_db"][batch["index"] >= 0] for batch in batches])
+    np.testing.assert_array_equal(kept, dataset.columns()["rss_db"])
+
+
+def test_offset_is_common_to_a_transmission_and_noise_is_not(dataset: HeimdallDataset) -> None:
+    def change(**settings: float) -> np.ndarray:
+        augmentation = AugmentationConfig(**settings)  # pyright: ignore[reportArgumentType]
+        batch = training_batches(dataset, batch_size=50, augmentation=augmentation, seed=0)[0]
+        return batch["rss_db"] - dataset.columns()["rss_db"][batch["index"]]
+
+    offset = change(power_offset_db=5.0)
+    np.testing.assert_allclose(offset, np.broadcast_to(offset[:, :1], offset.shape), atol=1e-5)
+    assert 3.0 < offset[:, 0].std() < 7.0
+    noise = change(noise_db=2.0)
+    assert 1.7 < noise.std() < 2.3
+    assert noise.std(axis=1).min() > 0.1
+
+
+def test_dropout_hides_receivers_but_never_all_but_one(dataset: HeimdallDataset) -> None:
+    augmentation = AugmentationConfig(receiver_dropout=0.3)
+    batches = training_batches(dataset, batch_size=50, augmentation=augmentation, seed=0)
+    heard = np.concatenate([batches[step]["heard"] for step in range(20)])
+    assert heard.sum(axis=1).min() >= 2
+    # Binomial(5, 0.7) keeps 0.7; where that is none (0.0024) or one (0.0284), all five are kept instead.
+    expected = 0.7 - 0.0284 / 5 + 0.0024 + 0.0284
+    assert abs(heard.mean() - expected) < 4 * np.sqrt(0.25 / heard.size)
+
+
+def test_simulated_samples_replace_the_asked_share(dataset: HeimdallDataset) -> None:
+    radio_map = fit_radio_map(dataset.columns(), RadioMapConfig())
+    augmentation = AugmentationConfig(simulated=0.4)
+    batches = training_batches(dataset, batch_size=50, augmentation=augmentation, seed=0, radio_map=radio_map)
+    truth = dataset.columns()["position_m"]
+    moved = np.concatenate(
+        [(b["position_m"] != truth[b["index"]]).any(axis=1) for b in (batches[s] for s in range(40))]
+    )
+    assert abs(moved.mean() - 0.4) < 4 * np.sqrt(0.4 * 0.6 / moved.size)
+    real = batches[0]["index"][~moved[:50]]
+    np.testing.assert_array_equal(batches[0]["rss_db"][~moved[:50]], dataset.columns()["rss_db"][real])

@@ -1,0 +1,230 @@
+"""The loop's order, its stopping, its resuming to the bit, and what it does with numbers that are not finite."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from heimdall_jax.config import AugmentationConfig, ModelConfig, TrainingConfig
+from heimdall_jax.errors import ConfigError, NonFiniteError
+from heimdall_jax.models.build import build, input_names
+from heimdall_jax.trackers import MemoryTracker
+from heimdall_jax.training.batches import evaluation_batches, iterate, training_batches
+from heimdall_jax.training.checkpoints import Checkpoints
+from heimdall_jax.training.dataset import HeimdallDataset, fit_domain
+from heimdall_jax.training.loop import Loop, Progress
+from heimdall_jax.training.step import Trainer, TrainState
+from heimdall_jax.types import Sample
+from tests.training.conftest import ORIGIN, RECEIVERS, Sessions
+
+MODEL = ModelConfig(name="receiver_set", width=16, depth=1, heads=2, dropout=0.2, identity_dropout=0.3)
+TRAINING = TrainingConfig(batch_size=16, learning_rate=3e-3, patience=50, checkpoint_seconds=1e9, ema_decay=0.9)
+AUGMENTATION = AugmentationConfig(receiver_dropout=0.2, noise_db=1.0)
+STEPS = 24
+
+
+@dataclass
+class Silent:
+    """Remembers what it was shown."""
+
+    shown: list[int] = field(default_factory=list)
+
+    def update(self, step: int, total: int, metrics: dict[str, float]) -> None:
+        assert total >= step
+        assert metrics["train/loss"] == metrics["train/loss"]
+        self.shown.append(step)
+
+
+@pytest.fixture(scope="module")
+def data() -> HeimdallDataset:
+    return HeimdallDataset(Sessions(60), origin_deg=ORIGIN, rows=RECEIVERS, known=RECEIVERS)
+
+
+def make_trainer(data: HeimdallDataset, training: TrainingConfig = TRAINING) -> Trainer:
+    model = build(MODEL, fit_domain(data, ORIGIN, RECEIVERS), nnx.Rngs(0))
+    return Trainer(model, training, total_steps=STEPS, seed=3, inputs=input_names(MODEL))
+
+
+@pytest.fixture(scope="module")
+def trainer(data: HeimdallDataset) -> Trainer:
+    return make_trainer(data)
+
+
+def make_loop(
+    trainer: Trainer,
+    data: HeimdallDataset,
+    checkpoints: Checkpoints,
+    tracker: MemoryTracker,
+    *,
+    progress: Progress | None = None,
+    spoil: Callable[[int, Sample], Sample] = lambda step, batch: batch,
+    **changes: object,
+) -> Loop:
+    batches = training_batches(data, batch_size=16, augmentation=AUGMENTATION, seed=1)
+
+    def from_step(start: int) -> Iterator[Sample]:
+        return map(spoil, itertools.count(start), iterate(batches, start, 2))
+
+    loop = Loop(
+        trainer=trainer,
+        batches=from_step,
+        validate=lambda state: trainer.evaluate(state, evaluation_batches(data, 16)),
+        checkpoints=checkpoints,
+        tracker=tracker,
+        config=TRAINING,
+        total_steps=STEPS,
+        evaluate_every=8,
+        record={},
+        display=Silent(),
+        progress=progress or Progress(),
+    )
+    return dataclasses.replace(loop, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def assert_equal(a: object, b: object) -> None:
+    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_learns_and_logs_every_step_once(trainer: Trainer, data: HeimdallDataset, tmp_path: Path) -> None:
+    tracker = MemoryTracker()
+    tracker.start("run", {})
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        loop = make_loop(trainer, data, checkpoints, tracker)
+        loop.run(trainer.start())
+        assert checkpoints.latest() == STEPS
+    metrics = tracker.runs["memory-0"].metrics
+    assert sorted(metrics["train/loss"]) == list(range(STEPS))
+    assert sorted(metrics["validation/loss"]) == [0, 8, 16, 24]
+    assert metrics["validation/loss"][24] < metrics["validation/loss"][0] - 0.2
+    assert metrics["train/learning_rate"][2] == pytest.approx(3e-3)  # 10 % of 24 steps warm up
+    assert isinstance(loop.display, Silent)
+    assert loop.display.shown == list(range(1, STEPS + 1))
+
+
+def test_resumed_at_any_checkpoint_ends_the_same_to_the_bit(
+    trainer: Trainer, data: HeimdallDataset, tmp_path: Path
+) -> None:
+    whole = MemoryTracker()
+    whole.start("run", {})
+    with Checkpoints(tmp_path / "whole") as checkpoints:
+        expected = make_loop(trainer, data, checkpoints, whole).run(trainer.start())
+
+    class Killed(Exception):
+        pass
+
+    def kill_at_13(step: int, batch: Sample) -> Sample:
+        if step == 13:
+            raise Killed
+        return batch
+
+    parts = MemoryTracker()
+    run = parts.start("run", {})
+    with Checkpoints(tmp_path / "parts") as checkpoints:
+        with pytest.raises(Killed):
+            make_loop(trainer, data, checkpoints, parts, spoil=kill_at_13).run(trainer.start())
+        parts.flush()
+        checkpoints.wait()
+        parts.start("run", {}, run)
+        latest = checkpoints.latest()
+        assert latest == 8
+        progress = Progress(**checkpoints.record(latest)["progress"])
+        state: TrainState = checkpoints.state(latest, trainer.start())
+        resumed = make_loop(trainer, data, checkpoints, parts, progress=progress).run(state)
+    assert_equal(resumed, expected)
+    assert parts.runs[run].metrics == whole.runs["memory-0"].metrics
+
+
+def test_not_finite_keeps_the_state_names_the_samples_and_saves_nothing(
+    trainer: Trainer, data: HeimdallDataset, tmp_path: Path
+) -> None:
+    seen: dict[int, Sample] = {}
+
+    def spoil(step: int, batch: Sample) -> Sample:
+        seen[step] = batch
+        if step == 10:
+            batch = batch | {"rss_db": np.full_like(batch["rss_db"], np.nan)}
+        return batch
+
+    tracker = MemoryTracker()
+    tracker.start("run", {})
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        with pytest.raises(NonFiniteError) as caught:
+            make_loop(trainer, data, checkpoints, tracker, spoil=spoil).run(trainer.start())
+        checkpoints.wait()
+        assert checkpoints.latest() == 8
+    assert "training step 10" in str(caught.value)
+    assert str([int(i) for i in seen[10]["index"] if i >= 0]) in str(caught.value)
+
+
+def test_a_step_with_nan_changes_nothing(trainer: Trainer, data: HeimdallDataset) -> None:
+    batch = training_batches(data, batch_size=16, augmentation=AUGMENTATION, seed=1)[0]
+    batch["rss_db"] = np.full_like(batch["rss_db"], np.inf)
+    after, report = trainer.step(trainer.start(), trainer.place(batch))
+    assert not bool(report.finite)
+    assert_equal(after, trainer.start())
+
+
+def test_padding_does_not_count(trainer: Trainer, data: HeimdallDataset) -> None:
+    batch = next(iter(evaluation_batches(data.subset(np.arange(5)), 16)))
+    other = dict(batch)
+    other["rss_db"] = np.where(batch["weight"][:, None] > 0, batch["rss_db"], -999.0).astype(np.float32)
+    other["position_m"] = np.where(batch["weight"][:, None] > 0, batch["position_m"], 1e5).astype(np.float32)
+    states = [trainer.step(trainer.start(), trainer.place(b)) for b in (batch, other)]
+    assert_equal(states[0][0].params, states[1][0].params)
+    assert states[0][1].metrics.compute() == states[1][1].metrics.compute()
+    assert states[0][1].metrics.compute()["count"] == 5
+
+
+def test_patience_stops_and_time_saves(trainer: Trainer, data: HeimdallDataset, tmp_path: Path) -> None:
+    tracker, losses = MemoryTracker(), iter([3.0, 2.0, 2.5, 2.6])
+    tracker.start("run", {})
+    ticks = itertools.count(step=10.0)
+    saved: list[int] = []
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        keep = checkpoints.save
+        checkpoints.save = lambda step, *rest: (saved.append(step), keep(step, *rest))[1]
+        loop = make_loop(
+            trainer,
+            data,
+            checkpoints,
+            tracker,
+            validate=lambda state: {"loss": next(losses)},
+            evaluate_every=4,
+            config=dataclasses.replace(TRAINING, patience=2, checkpoint_seconds=25.0),
+            clock=lambda: next(ticks),
+        )
+        state = loop.run(trainer.start())
+        assert (int(state.step), checkpoints.best(), checkpoints.latest()) == (12, 4, 12)
+    assert loop.progress == Progress(best_loss=2.0, best_step=4, bad_evaluations=2, evaluated_step=12)
+    assert set(range(0, 13, 4)) < set(saved)  # evaluations, and others in between by the clock
+
+
+def test_every_random_stream_differs_by_place_and_step(data: HeimdallDataset) -> None:
+    trainer = make_trainer(data)
+    streams = [{tuple(jax.random.key_data(key[...]).tolist()) for key in _keys(trainer, step)} for step in (0, 1)]
+    assert len(streams[0]) > 1
+    assert len(streams[0]) == len(list(_keys(trainer, 0)))
+    assert not streams[0] & streams[1]
+
+
+def _keys(trainer: Trainer, step: int) -> Iterator[nnx.RngKey]:
+    flat = nnx.to_flat_state(trainer._keys(jax.numpy.asarray(step, jax.numpy.int32)))
+    return (value for _, value in flat if isinstance(value, nnx.RngKey))
+
+
+def test_batch_size_must_fit_the_devices(data: HeimdallDataset) -> None:
+    with pytest.raises(ConfigError, match="multiples of 8"):
+        make_trainer(data, dataclasses.replace(TRAINING, batch_size=12))
+
+
+def test_batches_are_split_over_all_devices(trainer: Trainer, data: HeimdallDataset) -> None:
+    placed = trainer.place(next(iter(evaluation_batches(data, 16))))
+    assert {shard.data.shape[0] for shard in placed["rss_db"].addressable_shards} == {2}
+    assert len(placed["rss_db"].sharding.device_set) == jax.device_count() == 8

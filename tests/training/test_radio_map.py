@@ -1,0 +1,59 @@
+"""The radio map recovers the law the sessions obey, and what it draws obeys it too."""
+
+import numpy as np
+import pytest
+
+from heimdall_jax.config import RadioMapConfig
+from heimdall_jax.errors import DataError
+from heimdall_jax.training.dataset import HeimdallDataset
+from heimdall_jax.training.radio_map import fit_radio_map
+from tests.training.conftest import ORIGIN, PLACES_M, RECEIVERS, Sessions
+
+CONFIG = RadioMapConfig(spacing_m=50.0, offset_db=0.0)
+
+
+@pytest.fixture(scope="module")
+def columns() -> dict[str, np.ndarray]:
+    made = HeimdallDataset(Sessions(400, noise_db=1.0), origin_deg=ORIGIN, rows=RECEIVERS, known=RECEIVERS)
+    return made.columns() | {"index": np.arange(400, dtype=np.int32)}
+
+
+def test_recovers_exponent_and_biases(columns: dict[str, np.ndarray]) -> None:
+    fitted = fit_radio_map(columns, CONFIG)
+    assert abs(fitted.exponent - 3.0) < 0.1
+    relative = fitted.bias_db_R - fitted.bias_db_R[0]
+    np.testing.assert_allclose(relative, Sessions(1).bias_db, atol=0.8)
+
+
+def test_field_matches_the_law_between_the_training_places(columns: dict[str, np.ndarray]) -> None:
+    fitted = fit_radio_map(columns, CONFIG)
+    inside = np.all((fitted.places_m > 150) & (fitted.places_m < 850), axis=1)
+    distance = np.linalg.norm(fitted.places_m[inside][:, None] - PLACES_M, axis=-1)
+    truth_db = Sessions(1).bias_db - 30 * np.log10(distance)
+    error_db = fitted.mean_db_GR[inside] - truth_db
+    assert np.abs(np.median(error_db)) < 0.3
+    assert np.quantile(np.abs(error_db), 0.9) < 2.0
+    far = np.linalg.norm(fitted.places_m - 500.0, axis=1) > 800
+    assert fitted.std_db_GR[far].mean() > fitted.std_db_GR[inside].mean() + 1.0
+
+
+def test_drawn_powers_spread_as_the_map_says(columns: dict[str, np.ndarray]) -> None:
+    fitted = fit_radio_map(columns, CONFIG)
+    drawn = fitted.draw(columns, np.random.default_rng(1))
+    cell = np.argmin(np.linalg.norm(drawn["position_m"][:, None] - fitted.places_m, axis=-1), axis=1)
+    normal = (drawn["rss_db"] - fitted.mean_db_GR[cell]) / fitted.std_db_GR[cell]
+    assert abs(normal.mean()) < 4 / np.sqrt(normal.size)
+    assert abs(normal.std() - 1.0) < 4 / np.sqrt(2 * normal.size)
+
+
+def test_moving_receivers_have_no_field(columns: dict[str, np.ndarray]) -> None:
+    moved = dict(columns)
+    moved["receiver_m"] = columns["receiver_m"].copy()
+    moved["receiver_m"][::2, 4] += 300.0
+    fitted = fit_radio_map(moved, CONFIG)
+    np.testing.assert_array_equal(fitted.has_field_R, [True, True, True, True, False])
+
+
+def test_too_few_readings_are_refused(columns: dict[str, np.ndarray]) -> None:
+    with pytest.raises(DataError, match=r"augmentation\.simulated"):
+        fit_radio_map({key: value[:2] for key, value in columns.items()}, CONFIG)
