@@ -55,6 +55,9 @@ class Session:
         iq_RT: Complex baseband, full scale 1; rows of receivers that did not hear are meaningless.
         sample_rate_hz: Of `iq_RT`.
         frequency_hz: Carrier.
+        altitude_m_R: Of each receiver's antenna above the ellipsoid, metres; None: all 0.
+        clock_sigma_s_R: One standard deviation of the time at which the middle of each receiver's samples was taken,
+            seconds; infinite where unknown. None: no receiver's timing can be used.
     """
 
     session_id: str
@@ -69,6 +72,8 @@ class Session:
     iq_RT: Complex64[ndarray, "R T"] | None = None
     sample_rate_hz: float | None = None
     frequency_hz: float | None = None
+    altitude_m_R: Float64[ndarray, " R"] | None = None
+    clock_sigma_s_R: Float64[ndarray, " R"] | None = None
 
     def __post_init__(self) -> None:
         if bool(np.any(self.heard_R & ~self.present_R)):
