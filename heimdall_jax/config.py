@@ -95,6 +95,10 @@ class ModelConfig:
     """Embed the identity of known receivers."""
     identity_dropout: float = 0.3
     """Share of receivers whose identity is hidden in training, so that unknown ones work."""
+    power: bool = True
+    """Let receiver_set read received powers."""
+    timing: bool = False
+    """Let receiver_set solve for the place from arrival times, about what powers say."""
     spectrogram: bool = False
     """Encode each receiver's mel spectrogram into its token."""
     sigma_min_m: float = 1.0
@@ -146,6 +150,8 @@ class TrainingConfig:
     clip_norm: float = 1.0
     ema_decay: float | None = None
     """Decay of an exponential moving average of the weights, used for evaluation; off when null."""
+    part_weight: float = 0.3
+    """Weight of the loss of what a network says on the way to its answer (of powers alone, where it fuses)."""
     patience: int = 20
     """Stop after this many evaluations without a better validation loss."""
     evaluations_per_epoch: float = 1.0
@@ -179,7 +185,7 @@ NOT_NEGATIVE = (
     "data.validation_seed",
     "augmentation.power_offset_db",
     "augmentation.noise_db",
-    *(f"training.{name}" for name in ("weight_decay", "checkpoint_seconds", "prefetch")),
+    *(f"training.{name}" for name in ("weight_decay", "checkpoint_seconds", "prefetch", "part_weight")),
 )
 SHARE = (
     "model.dropout",

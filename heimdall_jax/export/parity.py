@@ -13,7 +13,7 @@ from flax import nnx
 
 from heimdall_jax.errors import ExportError, explain
 from heimdall_jax.export.session import open_session
-from heimdall_jax.export.signature import Tensor, to_graph_dtype
+from heimdall_jax.export.signature import INPUTS, Tensor, to_graph_dtype
 from heimdall_jax.geodesy import local_to_degrees
 from heimdall_jax.types import Domain, Sample
 
@@ -120,12 +120,17 @@ def keep_receivers(samples: Sample, count: int, *, drop: bool) -> Sample:
     order_BR = np.argsort(~heard_BR, axis=1, kind="stable")
     if drop:
         kept_BR = np.sort(order_BR[:, :count], axis=1)
-        return {
-            name: np.take_along_axis(value, kept_BR.reshape(kept_BR.shape + (1,) * (value.ndim - 2)), axis=1)
-            for name, value in samples.items()
-        }
+        return {name: _taken(value, kept_BR, INPUTS[name].shape.count("R")) for name, value in samples.items()}
     rank_BR = np.argsort(order_BR, axis=1)
     return samples | {"heard": heard_BR & (rank_BR < count)}
+
+
+def _taken(values: np.ndarray, kept_BR: np.ndarray, receiver_axes: int) -> np.ndarray:
+    """The kept receivers along the first axes after the batch."""
+    for axis in range(1, receiver_axes + 1):
+        index = np.expand_dims(kept_BR, tuple(i for i in range(1, values.ndim) if i != axis))
+        values = np.take_along_axis(values, index, axis=axis)
+    return values
 
 
 def reference_predictor(model: nnx.Module) -> Callable[[Mapping[str, np.ndarray]], tuple[np.ndarray, np.ndarray]]:

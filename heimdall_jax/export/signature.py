@@ -12,7 +12,7 @@ import numpy as np
 
 from heimdall_jax.errors import ExportError, explain
 
-MASKS = ("heard", "present")
+MASKS = ("heard", "present", "timing_valid")
 """Inputs that are booleans in samples and float32, 1 or 0, in the graph."""
 
 
@@ -57,6 +57,18 @@ INPUTS = {
             "dB full scale",
             "Log-mel spectrogram of each receiver's IQ.",
         ),
+        Tensor("receiver_up_m", "float32", ("B", "R"), (_B, _R), "m", "Height over the origin's horizontal plane."),
+        Tensor("clock_sigma_s", "float32", ("B", "R"), (_B, _R), "s", "Standard deviation of the receiver's clock."),
+        Tensor("tdoa_s", "float32", ("B", "R", "R"), (_B, _R, _R), "s", "Arrival time at the first less the second."),
+        Tensor(
+            "timing_precision_per_s2",
+            "float32",
+            ("B", "R"),
+            (_B, _R),
+            "1/s^2",
+            "1 / variance that noise gives the arrival time.",
+        ),
+        Tensor("timing_valid", "float32", ("B", "R", "R"), (_B, _R, _R), "1 or 0", "The pair's delay counts."),
     )
 }
 """Every sample key that a model may take, as a graph takes it."""

@@ -14,6 +14,9 @@ from heimdall_jax.models.receiver_set import ReceiverSetNet
 from heimdall_jax.models.settings import check
 from heimdall_jax.types import Domain
 
+TIMING = ("receiver_up_m", "clock_sigma_s", "tdoa_s", "timing_precision_per_s2", "timing_valid")
+"""What a network that fuses arrival times takes besides."""
+
 
 def build(
     config: ModelConfig, domain: Domain, rngs: nnx.Rngs, *, n_mels: int = FeatureConfig.n_mels
@@ -47,7 +50,12 @@ def input_names(config: ModelConfig) -> tuple[str, ...]:
     if config.name == "localization_net":
         return ("mel_spectrogram", "heard")
     names = ("rss_db", "receiver_m", "heard", "present")
-    return (*names, *("identity",) * config.identity, *("mel_spectrogram",) * config.spectrogram)
+    return (
+        *names,
+        *("identity",) * config.identity,
+        *("mel_spectrogram",) * config.spectrogram,
+        *TIMING * config.timing,
+    )
 
 
 def _known(field: str, name: str) -> None:

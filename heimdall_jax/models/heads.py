@@ -27,6 +27,14 @@ class Fix(NamedTuple):
     scale_m: Float[Array, "*B 2"] | Float[Array, "*B 2 2"]
 
 
+class Locator(nnx.Module):
+    """A network that gives a `Fix`."""
+
+    def fixes(self, **inputs: Array) -> tuple[Fix, ...]:
+        """The answer, and what was said on the way to it, each of which is trained."""
+        return (self(**inputs),)  # pyright: ignore[reportCallIssue]
+
+
 def smooth_bound(x: Float[Array, "*S"], low: float, high: float) -> Float[Array, "*S"]:
     """Map all reals onto [low, high]: slope one in the middle, gradient falling as 1/x^2, never zero.
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from heimdall_jax.config import ModelConfig
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.models.convnext import SIZES, ConvNeXt
-from heimdall_jax.models.heads import Fix, Perceptron, SigmaHead
+from heimdall_jax.models.heads import Fix, Locator, Perceptron, SigmaHead
 from heimdall_jax.models.normaliser import Normaliser
 from heimdall_jax.models.resnet import ResNet18
 from heimdall_jax.models.settings import check
@@ -20,7 +20,7 @@ ANYWHERE = Domain(origin_deg=(0.0, 0.0), receivers=())
 """A domain that scales nothing: position and features as they are."""
 
 
-class LocalizationNet(nnx.Module):
+class LocalizationNet(Locator):
     """Convolutional backbone over a spectrogram per receiver, one channel each, and two heads.
 
     A receiver that did not hear adds nothing to the stem but a learned vector of its own, so that no

@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 from heimdall_jax.config import FeatureConfig, ModelConfig
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.models.attention import AttentionBlock
-from heimdall_jax.models.heads import CholeskyHead, Fix, Perceptron
+from heimdall_jax.models.fusion import ArrivalFusion
+from heimdall_jax.models.heads import CholeskyHead, Fix, Locator, Perceptron
 from heimdall_jax.models.normaliser import Normaliser
 from heimdall_jax.models.norms import LayerNorm
 from heimdall_jax.models.settings import check
@@ -18,13 +19,16 @@ from heimdall_jax.models.tokens import FEATURES, IdentityEmbedding, SpectrogramE
 from heimdall_jax.types import Domain
 
 
-class ReceiverSetNet(nnx.Module):
+class ReceiverSetNet(Locator):
     """Tokens are receivers; a learned query token, always visible, gathers the answer.
 
-    With no receiver present the query alone speaks: the prior, learned from such examples if any.
+    With no receiver present the query alone speaks: the prior, learned from such examples if any. With
+    `config.timing` what the transformer says is the prior of a solver for arrival times (`ArrivalFusion`): it never
+    sees the times, so nothing counts twice.
 
     Args:
-        config: `width`, `depth`, `heads`, `dropout`, `identity`, `identity_dropout`, `spectrogram`, bounds of sigma.
+        config: `width`, `depth`, `heads`, `dropout`, `identity`, `identity_dropout`, `power`, `timing`, `spectrogram`,
+            bounds of sigma.
         domain: Scales of power and position and the known receivers, kept with the weights.
         n_mels: Bands of the spectrograms, used where `config.spectrogram`.
         dtype: Of the transformer's computation; parameters, tokens and heads are float32.
@@ -58,8 +62,14 @@ class ReceiverSetNet(nnx.Module):
         self.norm = LayerNorm(width, rngs=rngs)
         self.position = Perceptron(width, (0.0, 0.0), config.dropout, rngs=rngs)
         self.cholesky = CholeskyHead(width, domain.position_std_m, config, rngs=rngs)
+        self.power = config.power
+        self.fusion = ArrivalFusion(domain.origin_deg, config.dropout, rngs=rngs) if config.timing else None
 
-    def __call__(
+    def __call__(self, *arrays: Array, **named: Array | None) -> Fix:
+        """The answer of `fixes`, whose arguments it takes."""
+        return self.fixes(*arrays, **named)[0]
+
+    def fixes(
         self,
         rss_db: Float[Array, "B R"],
         receiver_m: Float[Array, "B R 2"],
@@ -67,25 +77,62 @@ class ReceiverSetNet(nnx.Module):
         present: Bool[Array, "B R"],
         identity: Int[Array, "B R"] | None = None,
         mel_spectrogram: Float[Array, "B R M L"] | None = None,
-    ) -> Fix:
-        """Locate.
+        receiver_up_m: Float[Array, "B R"] | None = None,
+        clock_sigma_s: Float[Array, "B R"] | None = None,
+        tdoa_s: Float[Array, "B R R"] | None = None,
+        timing_precision_per_s2: Float[Array, "B R"] | None = None,
+        timing_valid: Bool[Array, "B R R"] | None = None,
+    ) -> tuple[Fix, ...]:
+        """Locate: the answer, and where it is fused, what powers alone said on the way to it.
 
         Args:
-            rss_db: Received power; ignored where not heard.
+            rss_db: Received power; ignored where not heard, or without `config.power`.
             receiver_m: East, north of each receiver, local metres; ignored where not present.
             heard: It measured the transmission; ignored where not present.
             present: It took part; rows that are not present change nothing.
             identity: 0 for an unknown receiver, i + 1 for the domain's receiver i.
             mel_spectrogram: Log-mel power, dB; ignored where not heard.
+            receiver_up_m: Height over the local frame's plane; ignored where not present.
+            clock_sigma_s: Of the receiver's clock, infinite where unknown; ignored where not heard.
+            tdoa_s: Arrival time at one receiver less that at another; ignored where not valid.
+            timing_precision_per_s2: 1 / variance of the arrival time that noise alone leaves; ignored where not heard.
+            timing_valid: The pair's delay counts, for receivers that both heard.
 
         Returns:
-            Position (B, 2) and the lower Cholesky factor of its covariance (B, 2, 2), east and north, local metres.
+            Each a position (B, 2) and the lower Cholesky factor of its covariance (B, 2, 2), east and north, local metres.
 
         Raises:
             DataError: An input that the configured network needs is absent.
         """
         heard = heard & present
-        tokens = self.embed(receiver_features(self.normaliser, rss_db, receiver_m, heard, present))
+        prior = self._prior(rss_db, receiver_m, heard, present, identity, mel_spectrogram)
+        if self.fusion is None:
+            return (prior,)
+        both = heard[:, :, None] & heard[:, None, :] & _needed("timing_valid", timing_valid)
+        fused = self.fusion(
+            prior,
+            self.normaliser,
+            jnp.where(present[..., None], receiver_m, 0.0),
+            jnp.where(present, _needed("receiver_up_m", receiver_up_m), 0.0),
+            jnp.where(heard, _needed("clock_sigma_s", clock_sigma_s), 1.0),
+            jnp.where(both, _needed("tdoa_s", tdoa_s), 0.0),
+            jnp.where(heard, _needed("timing_precision_per_s2", timing_precision_per_s2), 0.0),
+            both,
+        )
+        return fused, prior
+
+    def _prior(
+        self,
+        rss_db: Array,
+        receiver_m: Array,
+        heard: Array,
+        present: Array,
+        identity: Array | None,
+        mel_spectrogram: Array | None,
+    ) -> Fix:
+        """What the transformer says."""
+        read = heard & self.power
+        tokens = self.embed(receiver_features(self.normaliser, rss_db, receiver_m, read, present))
         if self.identity is not None:
             tokens = tokens + self.identity(jnp.where(present, _needed("identity", identity), 0))
         if self.spectrogram is not None:

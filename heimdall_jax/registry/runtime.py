@@ -17,7 +17,11 @@ from heimdall_jax.export.bundle import Bundle, Manifest, read_bundle
 from heimdall_jax.export.session import open_session
 from heimdall_jax.export.signature import MASKS, Tensor, to_graph_dtype
 
-MEANINGFUL_WHERE = {"rss_db": "heard", "mel_spectrogram": "heard", "receiver_m": "present"}
+MEANINGFUL_WHERE = {
+    **dict.fromkeys(("rss_db", "mel_spectrogram", "clock_sigma_s", "timing_precision_per_s2"), "heard"),
+    **dict.fromkeys(("receiver_m", "receiver_up_m"), "present"),
+    "tdoa_s": "timing_valid",
+}
 """The mask that says where an input's values mean something."""
 
 

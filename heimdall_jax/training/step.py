@@ -15,6 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from heimdall_jax.config import TrainingConfig
 from heimdall_jax.errors import ConfigError, explain
+from heimdall_jax.models.heads import Fix
 from heimdall_jax.training.losses import gaussian_nll
 from heimdall_jax.training.metrics import Metrics
 from heimdall_jax.types import LABELS, Sample
@@ -127,7 +128,7 @@ class Trainer:
     def _forward(self, state: TrainState, batch: DeviceBatch) -> tuple[Any, Metrics]:
         model: Any = self.model(state)
         fix = model(**{name: batch[name] for name in self.inputs})
-        nll = gaussian_nll(fix.position_m, fix.scale_m, batch["position_m"], batch["position_error_m"])
+        nll = _nll(fix, batch)
         return fix, Metrics.of(nll, fix.position_m, batch["position_m"], batch["weight"])
 
     def _step(self, state: TrainState, batch: DeviceBatch) -> tuple[TrainState, StepReport]:
@@ -136,12 +137,13 @@ class Trainer:
         def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
             randomness = self._keys(state.step)
             model: Any = nnx.merge(self._training_graph, params, randomness, state.statistics, copy=True)
-            fix = model(**{name: batch[name] for name in self.inputs})
-            nll_B = gaussian_nll(fix.position_m, fix.scale_m, batch["position_m"], batch["position_error_m"])
+            fixes = model.fixes(**{name: batch[name] for name in self.inputs})
+            nlls_B = [_nll(fix, batch) for fix in fixes]
             weight_B = batch["weight"]
-            loss = jnp.sum(nll_B * weight_B) / jnp.maximum(jnp.sum(weight_B), 1.0)
+            total_B = nlls_B[0] + self._config.part_weight * sum(nlls_B[1:], start=jnp.zeros_like(nlls_B[0]))
+            loss = jnp.sum(total_B * weight_B) / jnp.maximum(jnp.sum(weight_B), 1.0)
             statistics = nnx.split(model, nnx.Param, nnx.RngState, ...)[3]
-            return loss, (statistics, Metrics.of(nll_B, fix.position_m, batch["position_m"], weight_B))
+            return loss, (statistics, Metrics.of(nlls_B[0], fixes[0].position_m, batch["position_m"], weight_B))
 
         (loss, (statistics, metrics)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         norm = optax.tree.norm(gradient)
@@ -167,6 +169,11 @@ class Trainer:
             return stream.replace(jax.random.fold_in(jax.random.fold_in(root, name), step))
 
         return nnx.map_state(key, self._randomness)
+
+
+def _nll(fix: Fix, batch: DeviceBatch) -> jax.Array:
+    """Nats (B,) of the truths under a fix."""
+    return gaussian_nll(fix.position_m, fix.scale_m, batch["position_m"], batch["position_error_m"])
 
 
 def make_optimizer(config: TrainingConfig, total_steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
