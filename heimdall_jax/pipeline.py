@@ -64,8 +64,10 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             metrics = _measure(run, data, own=data)
             write_metrics(out / METRICS, metrics)
             version = _deliver(run, data, metrics, tracker)
-    name = config.tracking.registered_name
-    console.print(closing_table(metrics, {"run": out, "model": out / MODEL, "registered": f"{name} {version}"}))
+    files: dict[str, Path | str] = {"run": out, "model": out / MODEL}
+    if version:  # none where nothing is tracked
+        files["registered"] = f"{config.tracking.registered_name} {version}"
+    console.print(closing_table(metrics, files))
     return metrics
 
 
@@ -108,7 +110,6 @@ def evaluate(
         metrics = _measure(run, data, own=load_data(config, cache=cache))
     if out is None:
         out = folder if not changes else folder / "evaluations" / f"{Path(asked.data.path).name}-{data.split}"
-    out.mkdir(parents=True, exist_ok=True)
     write_metrics(out / METRICS, metrics)
     console.print(closing_table(metrics, {"metrics": out / METRICS}))
     return metrics
@@ -237,13 +238,16 @@ def _probes(data: Data) -> Sample:
 def validate_export(model_path: Path) -> Report:
     """Prove that a run's `model.onnx` is its best checkpoint, weight by weight, and that ONNX Runtime agrees with JAX.
 
+    Args:
+        model_path: That file, or the run folder.
+
     Raises:
         HeimdallError: One of its children: what differs, or what of the run is missing.
     """
     from heimdall_jax.export.bundle import read_bundle
     from heimdall_jax.export.release import read_samples, validate
 
-    read_bundle(model_path)
+    model_path = read_bundle(model_path).path
     run = open_run(model_path.parent)
     samples = read_samples(run.folder)
     return validate(model_path, run.model, samples, config=run.config, domain=run.domain)
