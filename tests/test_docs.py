@@ -205,7 +205,7 @@ def write_centroid_bundle(folder: Path) -> None:
         ]
         for tensors in (inputs, outputs)
     ]
-    graph = helper.make_graph(nodes, "centroid", *infos, [one, both, variance])
+    graph = helper.make_graph(nodes, "centroid", infos[0], infos[1], [one, both, variance])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
     helper.set_model_props(model, graph_metadata(inputs, outputs, stand_ins.DOMAIN))
     (folder / "model.onnx").write_bytes(model.SerializeToString())
