@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,9 +92,11 @@ def run_script(action: Callable[[list[str]], Any], *, after_stop: str = "run it 
     """
     arguments = sys.argv[1:]
     if "--debug" not in arguments:
-        # Orbax and MLflow log the whole trace of what the one-line error below says.
-        for name in ("absl", "mlflow.store.db.utils"):
+        # Orbax and MLflow log the whole trace, or every attempt, of what the one-line error below says.
+        for name in ("absl", "mlflow.store.db.utils", "urllib3.connectionpool"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        # A compiled program cut off by a kill or a full disk is compiled again.
+        warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
     try:
         with _terminable():
             action(arguments)

@@ -32,7 +32,7 @@ class DataConfig:
     min_receivers: int = 3
     """Transmissions heard by fewer are skipped and counted."""
     cache: str = ""
-    """Folder for cached features; empty: inside the run folder."""
+    """Folder for cached features; empty: `cache` beside the run folder."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,8 @@ class AugmentationConfig:
     """Standard deviation of noise on each power or spectrogram."""
     simulated: float = 0.0
     """Share of each batch replaced by samples drawn from a radio map fitted to the training rows (powers only)."""
+    fade_from: float = 1.0
+    """From this share of the training on, augmentation fades linearly to none at its end; 1: never."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,7 @@ NOT_NEGATIVE = (
     "data.validation_seed",
     "augmentation.power_offset_db",
     "augmentation.noise_db",
+    "augmentation.fade_from",
     *(f"training.{name}" for name in ("weight_decay", "checkpoint_seconds", "prefetch", "part_weight")),
 )
 SHARE = (

@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import grain
 import jax
 import numpy as np
 from rich.console import Console
@@ -29,6 +30,7 @@ from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.dataset import HeimdallDataset
 from heimdall_jax.training.loop import Loop, Progress
 from heimdall_jax.training.radio_map import RadioMap, fit_radio_map
+from heimdall_jax.training.step import Trainer
 from heimdall_jax.types import Sample
 
 METRICS, MODEL = "metrics.json", "model.onnx"
@@ -57,15 +59,18 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
     with Display(console, config.training.batch_size) as display:
         data = load_data(config, cache=_cache(config, out), progress=display.reading)
         _report(console, data)
+        fit = _prepare_fit(config, data)  # before the folder holds a run: what is refused here can be tried again
         start_tracking(tracker, config, out)
         with _ending(tracker):
-            _fit(config, data, out, tracker, display)
+            _fit(config, data, fit, out, tracker, display)
             run = open_run(out)
             metrics = _measure(run, data, own=data)
             write_metrics(out / METRICS, metrics)
             version = _deliver(run, data, metrics, tracker)
-    name = config.tracking.registered_name
-    console.print(closing_table(metrics, {"run": out, "model": out / MODEL, "registered": f"{name} {version}"}))
+    files: dict[str, Path | str] = {"run": out, "model": out / MODEL}
+    if version:  # none where nothing is tracked
+        files["registered"] = f"{config.tracking.registered_name} {version}"
+    console.print(closing_table(metrics, files))
     return metrics
 
 
@@ -108,27 +113,39 @@ def evaluate(
         metrics = _measure(run, data, own=load_data(config, cache=cache))
     if out is None:
         out = folder if not changes else folder / "evaluations" / f"{Path(asked.data.path).name}-{data.split}"
-    out.mkdir(parents=True, exist_ok=True)
     write_metrics(out / METRICS, metrics)
     console.print(closing_table(metrics, {"metrics": out / METRICS}))
     return metrics
 
 
-def _fit(config: Config, data: Data, out: Path, tracker: Tracker, display: Display) -> None:
-    """Train from the run's last checkpoint, or from the start, to the end."""
+class _Fit(NamedTuple):
+    """What training needs beside the data, all of it checked."""
+
+    trainer: Trainer
+    batches: grain.MapDataset
+    steps_per_epoch: int
+    total_steps: int
+
+
+def _prepare_fit(config: Config, data: Data) -> _Fit:
     assert data.train is not None
-    assert data.validation is not None
-    validation, training, size = data.validation, config.training, config.training.batch_size
-    steps_per_epoch = -(-len(data.train) // size)
-    total_steps = training.epochs * steps_per_epoch
-    trainer = make_trainer(config, data.domain, total_steps)
+    steps_per_epoch = -(-len(data.train) // config.training.batch_size)
+    total_steps = config.training.epochs * steps_per_epoch
     batches = training_batches(
         data.train,
-        batch_size=size,
+        batch_size=config.training.batch_size,
         augmentation=config.augmentation,
         seed=config.seed,
+        total_steps=total_steps,
         radio_map=_radio_map(config, data.train),
     )
+    return _Fit(make_trainer(config, data.domain, total_steps), batches, steps_per_epoch, total_steps)
+
+
+def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, display: Display) -> None:
+    """Train from the run's last checkpoint, or from the start, to the end."""
+    assert data.validation is not None
+    validation, training, trainer = data.validation, config.training, fit.trainer
     with Checkpoints(out / CHECKPOINTS) as checkpoints:
         state, progress, latest = trainer.start(), Progress(), checkpoints.latest()
         if latest is not None:
@@ -136,13 +153,13 @@ def _fit(config: Config, data: Data, out: Path, tracker: Tracker, display: Displ
             progress = Progress(**checkpoints.record(latest)["progress"])
         loop = Loop(
             trainer=trainer,
-            batches=lambda start: iterate(batches, start, training.prefetch),
-            validate=lambda state: trainer.evaluate(state, evaluation_batches(validation, size)),
+            batches=lambda start: iterate(fit.batches, start, training.prefetch),
+            validate=lambda state: trainer.evaluate(state, evaluation_batches(validation, training.batch_size)),
             checkpoints=checkpoints,
             tracker=tracker,
             config=training,
-            total_steps=total_steps,
-            evaluate_every=max(1, round(steps_per_epoch / training.evaluations_per_epoch)),
+            total_steps=fit.total_steps,
+            evaluate_every=max(1, round(fit.steps_per_epoch / training.evaluations_per_epoch)),
             record=record(config, data.domain),
             display=display,
             progress=progress,
@@ -237,13 +254,16 @@ def _probes(data: Data) -> Sample:
 def validate_export(model_path: Path) -> Report:
     """Prove that a run's `model.onnx` is its best checkpoint, weight by weight, and that ONNX Runtime agrees with JAX.
 
+    Args:
+        model_path: That file, or the run folder.
+
     Raises:
         HeimdallError: One of its children: what differs, or what of the run is missing.
     """
     from heimdall_jax.export.bundle import read_bundle
     from heimdall_jax.export.release import read_samples, validate
 
-    read_bundle(model_path)
+    model_path = read_bundle(model_path).path
     run = open_run(model_path.parent)
     samples = read_samples(run.folder)
     return validate(model_path, run.model, samples, config=run.config, domain=run.domain)

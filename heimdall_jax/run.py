@@ -87,15 +87,26 @@ def start_tracking(tracker: Tracker, config: Config, folder: Path) -> None:
         StorageError: The folder cannot be written, or the tracker cannot start.
     """
     if not (folder / CONFIG).exists():
+        part = folder / f"{CONFIG}.part"  # half a config.yaml would be read as one with other settings
         try:
-            configs.save(config, folder / CONFIG)
-        except StorageError:
-            (folder / CONFIG).unlink(missing_ok=True)
-            raise
+            configs.save(config, part)
+            part.replace(folder / CONFIG)
+        finally:
+            part.unlink(missing_ok=True)
     note = folder / TRACKED
-    run_id = json.loads(note.read_text(encoding="utf-8"))["run_id"] if note.exists() else None
-    run_id = tracker.start(folder.name, asdict(config), run_id)
+    run_id = tracker.start(folder.name, asdict(config), _tracked(note))
     write_atomically(note, json.dumps({"run_id": run_id}).encode())
+
+
+def _tracked(note: Path) -> str | None:
+    """Id of the tracked run that this folder began; None if there is none yet, or it was not tracked."""
+    if not note.exists():
+        return None
+    try:
+        return str(json.loads(note.read_text(encoding="utf-8"))["run_id"]) or None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        cure = "Remove it: resuming then begins a new tracked run."
+        raise StorageError(explain(str(note), got=repr(error), allowed='{"run_id": …}', cure=cure)) from error
 
 
 def make_trainer(config: Config, domain: Domain, total_steps: int) -> Trainer:
@@ -113,8 +124,11 @@ def open_run(folder: Path) -> Run:
     """The best model of a run, whether its training ended or goes on.
 
     Raises:
-        StorageError: No whole checkpoint is there.
+        StorageError: It is no run folder, or no whole checkpoint is there.
     """
+    if not (folder / CHECKPOINTS).is_dir():
+        cure = "Give the folder that train.py left; if it was stopped early, --resume it."
+        raise StorageError(explain(f"run {folder}", got="no checkpoints", allowed="a run folder", cure=cure))
     with Checkpoints(folder / CHECKPOINTS, read_only=True) as checkpoints:
         step = checkpoints.best()
         if step is None:

@@ -6,6 +6,7 @@ By default MLflow is embedded: one SQLite file in the folder that holds the run 
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -28,6 +29,8 @@ ARTIFACTS = "mlartifacts"
 METRICS_PER_CALL = 1000
 """MLflow refuses more in one `log_batch`."""
 PARAMETERS_PER_CALL = 100
+RETRIES = "3"
+"""Of a request to a tracking server; MLflow's own 7 try a wrong address for minutes."""
 
 
 class MlflowTracker:
@@ -145,15 +148,12 @@ class MlflowTracker:
             ours = isinstance(error, (self._mlflow.exceptions.MlflowException, OSError))
             if not ours and not type(error).__module__.startswith("sqlalchemy"):
                 raise
-            problem = " ".join(str(error).split())[:300]
-            raise StorageError(
-                explain(
-                    what,
-                    got=problem,
-                    allowed=f"a writable MLflow store at {self._uri}",
-                    cure="Free its disk or check its address, or run with --tracking.enabled False.",
-                )
-            ) from error
+            problem = " ".join(str(error).split())
+            cure = "Check its address and its disk, or run with --tracking.enabled False."
+            if any(words in problem for words in ("No space left", "disk is full")):  # Python's words, SQLite's
+                problem, cure = os.strerror(errno.ENOSPC), "Free space and run again with --resume."
+            allowed = f"a writable MLflow store at {self._uri}"
+            raise StorageError(explain(what, got=problem[:300], allowed=allowed, cure=cure)) from error
 
 
 def open_tracker(config: TrackingConfig, run_folder: Path) -> Tracker:
@@ -190,6 +190,7 @@ def _import_mlflow() -> Any:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", RETRIES)
     import mlflow
 
     for name in ("mlflow", "alembic"):

@@ -16,7 +16,7 @@ class Arguments:
     """
 
     model: tyro.conf.Positional[Path]
-    """model.onnx in the run folder that train.py left."""
+    """model.onnx in the run folder that train.py left, or that folder."""
     debug: bool = False
     """Show tracebacks."""
 

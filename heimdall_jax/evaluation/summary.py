@@ -134,7 +134,7 @@ def _nll(offset_m: np.ndarray, covariance_m2: np.ndarray, truth_error_m: np.ndar
 
 
 def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
-    """Write JSON whole or not at all.
+    """Write JSON whole or not at all; its folder is made if absent.
 
     Raises:
         DataError: A number is NaN or infinite, which JSON cannot say.
@@ -147,6 +147,7 @@ def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
         raise DataError(explain(path.name, got=error, allowed="finite numbers", cure=cure)) from error
     part = path.with_name(path.name + ".part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("w", encoding="utf-8") as file:
             file.write(text + "\n")
             file.flush()

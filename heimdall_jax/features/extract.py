@@ -92,7 +92,7 @@ def check_iq(
     if bad.any():
         rows = ", ".join(str(tuple(int(n) for n in row)) for row in np.argwhere(bad)[:4])
         cure = "Mark these receivers as not heard, or repair the recording."
-        raise DataError(explain("IQ", got=f"NaN or Inf in row {rows}", allowed="finite samples", cure=cure))
+        raise DataError(explain("IQ not finite", got=f"NaN or Inf in row {rows}", allowed="finite samples", cure=cure))
 
 
 def _check_form(dtype: np.dtype, shape: tuple[int, ...], config: FeatureConfig) -> None:
@@ -101,13 +101,15 @@ def _check_form(dtype: np.dtype, shape: tuple[int, ...], config: FeatureConfig) 
     window = f"{needed} to {needed + config.hop_length - 1} samples for {config.n_frames} frames"
     if not np.issubdtype(dtype, np.complexfloating):
         cure = "Combine I and Q as i + 1j * q with full scale 1; a real signal is no complex baseband."
-        raise DataError(explain("IQ", got=f"real numbers ({dtype})", allowed="complex64 or complex128", cure=cure))
+        raise DataError(
+            explain("IQ not complex", got=f"real numbers ({dtype})", allowed="complex64 or complex128", cure=cure)
+        )
     if len(shape) not in (2, 3):
         cure = "Add a receiver axis (iq[None]) or stack sessions."
         raise DataError(explain("IQ", got=f"shape {shape}", allowed="(receivers, samples) or a batch of it", cure=cure))
     if 0 in shape:
         cure = "Skip the session or read the recording again."
-        raise DataError(explain("IQ", got=f"nothing, shape {shape}", allowed=window, cure=cure))
+        raise DataError(explain("IQ empty", got=f"nothing, shape {shape}", allowed=window, cure=cure))
     if shape[-1] < needed:
         cure = "Record longer, or lower features.n_frames."
         raise DataError(explain("IQ too short", got=f"{shape[-1]} samples", allowed=window, cure=cure))

@@ -14,6 +14,9 @@ from heimdall_jax.training.dataset import HeimdallDataset
 from heimdall_jax.training.radio_map import RadioMap
 from heimdall_jax.types import Sample
 
+STRENGTH = "augmentation_strength"
+"""Key of a batch on its way to `Augment`: 1 for augmentation as configured, 0 for none."""
+
 
 @dataclass(frozen=True)
 class Augment(grain.transforms.RandomMap):
@@ -25,13 +28,14 @@ class Augment(grain.transforms.RandomMap):
     def random_map(self, element: Sample, rng: np.random.Generator) -> Sample:
         """Hide receivers, shift a transmission's power, add noise, place some transmitters anew (B, ...)."""
         batch = dict(element)
-        batch["heard"] = batch["heard"] & self._kept(batch["heard"], rng)
+        strength = float(batch.pop(STRENGTH))
+        batch["heard"] = batch["heard"] & self._kept(batch["heard"], strength, rng)
         offset = rng.normal(0, 1, (len(batch["index"]), 1)) * self.config.power_offset_db
         noise = rng.normal(0, 1, batch["rss_db"].shape) * self.config.noise_db
-        change_db = (offset + noise).astype(np.float32)
+        change_db = (strength * (offset + noise)).astype(np.float32)
         batch["rss_db"] = batch["rss_db"] + change_db
         if self.radio_map is not None:
-            chosen = rng.random(len(batch["index"])) < self.config.simulated
+            chosen = rng.random(len(batch["index"])) < strength * self.config.simulated
             for key, drawn in self.radio_map.draw(batch, rng).items():
                 where = chosen.reshape((-1,) + (1,) * (drawn.ndim - 1))
                 batch[key] = np.where(where, drawn, batch[key])
@@ -39,9 +43,9 @@ class Augment(grain.transforms.RandomMap):
             batch["mel_spectrogram"] = batch["mel_spectrogram"] + change_db[:, :, None, None]
         return batch
 
-    def _kept(self, heard: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _kept(self, heard: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
         """Random mask (B, R) that never hides all receivers of a transmission but one."""
-        kept = rng.random(heard.shape) >= self.config.receiver_dropout
+        kept = rng.random(heard.shape) >= strength * self.config.receiver_dropout
         too_few = (kept & heard).sum(axis=1, keepdims=True) < 2
         return kept | too_few
 
@@ -52,9 +56,18 @@ def training_batches(
     batch_size: int,
     augmentation: AugmentationConfig,
     seed: int,
+    total_steps: int | None = None,
     radio_map: RadioMap | None = None,
 ) -> grain.MapDataset:
-    """Endless batches by step: `batches[step]`. Every sample counts once an epoch; padding has weight 0."""
+    """Endless batches by step: `batches[step]`. Every sample counts once an epoch; padding has weight 0.
+
+    Where `total_steps` is given, augmentation fades from `augmentation.fade_from` of them on, to none at the last.
+    """
+
+    def strength(step: int) -> float:
+        left = 1.0 if total_steps is None else 1.0 - step / total_steps
+        return float(np.clip(left / max(1.0 - augmentation.fade_from, 1e-9), 0.0, 1.0))
+
     return (
         grain.MapDataset.range(len(dataset))
         .seed(seed)
@@ -62,6 +75,7 @@ def training_batches(
         .batch(batch_size, drop_remainder=False)
         .map(lambda indices: _padded(dataset, np.asarray(indices), batch_size))
         .repeat()
+        .map_with_index(lambda step, batch: batch | {STRENGTH: strength(step)})
         .random_map(Augment(augmentation, radio_map))
     )
 

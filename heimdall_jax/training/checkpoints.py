@@ -76,7 +76,7 @@ class Checkpoints:
         Raises:
             StorageError: It is absent or damaged.
         """
-        with _storage(self.folder):
+        with _storage(self.folder, step):
             return dict(self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"])
 
     def state(self, step: int, like: Any) -> Any:
@@ -86,7 +86,7 @@ class Checkpoints:
             StorageError: It is absent, damaged, or of another structure.
         """
         template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        with _storage(self.folder):
+        with _storage(self.folder, step):
             items = ocp.args.Composite(state=ocp.args.StandardRestore(template))
             return self._manager.restore(step, args=items)["state"]
 
@@ -109,10 +109,10 @@ class Checkpoints:
 
 
 class _storage:
-    """Turns what Orbax raises for a bad disk or file into a `StorageError` with its cure."""
+    """Turns what Orbax raises for a bad disk or file into a `StorageError` with its cure; `step` is one being read."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, step: int | None = None) -> None:
+        self._folder, self._step = folder, step
 
     def __enter__(self) -> None:
         return None
@@ -123,16 +123,14 @@ class _storage:
         if not isinstance(error, Exception) or isinstance(error, StorageError):
             return
         text = " ".join(str(error).split()) or type(error).__name__
-        full = "No space left" in text
-        text = os.strerror(errno.ENOSPC) if full else text[:300]
-        cure = (
-            "Free space and run again with --resume."
-            if full
-            else "Check the folder; --resume uses the last whole step."
-        )
-        raise StorageError(
-            explain(f"checkpoints in {self._folder}", got=text, allowed="a writable folder of whole steps", cure=cure)
-        ) from error
+        what, allowed = f"checkpoints in {self._folder}", "a writable folder of whole steps"
+        cure = "Check the folder; --resume uses the last whole step."
+        if "No space left" in text:
+            text, cure = os.strerror(errno.ENOSPC), "Free space and run again with --resume."
+        elif self._step is not None:
+            what, allowed = f"checkpoint {self._folder / str(self._step)}", "a whole step of this model"
+            cure = "Remove that folder; --resume then goes on from the other step kept, or from the start."
+        raise StorageError(explain(what, got=text[:300], allowed=allowed, cure=cure)) from error
 
 
 def _loss(metrics: dict[str, float]) -> float:

@@ -67,6 +67,7 @@ class HeimdallDataset:
         self._identity_R = np.array([identities.get(name, 0) for name in rows], np.int32)
         self._origin_deg, self._features = origin_deg, features
         self.skipped: Counter[str] = Counter()
+        self._first_refusal = ""
         self._columns = _empty_columns(count, len(self.rows))
         self._spectrograms: np.ndarray | None = None
         self._session_ids, self._start_time_s = [""] * count, np.zeros(count)
@@ -79,8 +80,11 @@ class HeimdallDataset:
         self.skipped["fewer than min_receivers heard"] += int((~enough).sum())
         self._indices = np.flatnonzero(enough)
         if len(self._indices) == 0:
-            cure = "Check the folder and the filters."
-            raise DataError(explain("data set", got=f"no usable session of {count}", allowed="at least one", cure=cure))
+            got = f"no usable session of {count}"
+            if self.skipped:
+                got += f" ({', '.join(f'{n} {reason}' for reason, n in self.skipped.items())})"
+            cure = self._first_refusal or "Check the folder and the filters."
+            raise DataError(explain("data set", got=got, allowed="at least one", cure=cure))
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -209,7 +213,8 @@ class HeimdallDataset:
                     iq_BRT[offset, row] = iq_T
                 except DataError as error:
                     self._columns["heard"][start + offset, row] = False
-                    self.skipped[f"IQ refused: {str(error).split(':')[0]}"] += 1
+                    self.skipped[f"recording refused: {str(error).split(':')[0]}"] += 1
+                    self._first_refusal = self._first_refusal or f"The first: {error}"
         return iq_BRT
 
 

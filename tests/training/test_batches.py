@@ -57,6 +57,17 @@ def test_offset_is_common_to_a_transmission_and_noise_is_not(dataset: HeimdallDa
     assert noise.std(axis=1).min() > 0.1
 
 
+def test_augmentation_fades_from_where_it_is_told(dataset: HeimdallDataset) -> None:
+    augmentation = AugmentationConfig(noise_db=4.0, fade_from=0.5)
+    batches = training_batches(dataset, batch_size=50, augmentation=augmentation, seed=0, total_steps=100)
+
+    def spread(step: int) -> float:
+        batch = batches[step]
+        return float((batch["rss_db"] - dataset.columns()["rss_db"][batch["index"]]).std())
+
+    assert [round(spread(step) / 4.0, 1) for step in (0, 49, 75, 100)] == [1.0, 1.0, 0.5, 0.0]
+
+
 def test_dropout_hides_receivers_but_never_all_but_one(dataset: HeimdallDataset) -> None:
     augmentation = AugmentationConfig(receiver_dropout=0.3)
     batches = training_batches(dataset, batch_size=50, augmentation=augmentation, seed=0)

@@ -72,12 +72,13 @@ def test_bad_recordings_are_masked_counted_and_lose_nothing() -> None:
     data = with_iq(iq, min_receivers=3)
     assert data.session_ids == ["s0", "s2", "s3"]
     np.testing.assert_array_equal(data[0]["heard"], [True, True, False, True, True])
-    assert data.skipped == {"IQ refused: IQ": 4, "fewer than min_receivers heard": 1}
+    assert data.skipped == {"recording refused: IQ not finite": 4, "fewer than min_receivers heard": 1}
     assert np.isfinite(data.gather(np.arange(3))["mel_spectrogram"]).all()
 
 
 def test_no_usable_session_is_an_error() -> None:
-    with pytest.raises(DataError, match="no usable session of 2"):
+    counted = r"no usable session of 2 \(10 recording refused: IQ too short, 2 fewer"
+    with pytest.raises(DataError, match=rf"{counted}.*The first: IQ too short: got 8000 samples.*Record longer"):
         with_iq(iq_of(2)[:, :, :8000])
 
 
