@@ -28,7 +28,7 @@ DEGREE = 9
 REACH = 0.75
 """Largest |d|, samples: an integer lag nearest to a peak is at most 0.5 away, noise adds a little."""
 STOPBAND_WEIGHT = 1e-5
-NEWTON_STEPS = 4
+NEWTON_STEPS = 3
 
 
 class Peak(NamedTuple):
@@ -46,7 +46,7 @@ class Peak(NamedTuple):
 
 
 def lags_needed(baseline_m: float, clock_sigma_s: tuple[float, float], half_width: int, sample_rate_hz: float) -> int:
-    """Lags on each side, samples, for two receivers `baseline_m` apart: light's way, 4 sigma of both clocks, the kernel.
+    """Lags on each side, samples, for receivers `baseline_m` apart: light's way, 4 sigma of both clocks, the kernel.
 
     Raises:
         ConfigError: A clock's sigma is not finite: no range of lags is wide enough.
@@ -60,28 +60,30 @@ def lags_needed(baseline_m: float, clock_sigma_s: tuple[float, float], half_widt
 
 def find_peak(real: Array, imaginary: Array, half_width: int) -> Peak:
     """The largest |C| of each (..., K) complex correlation, at least `half_width` lags from either end."""
-    power = real**2 + imaginary**2
-    sought = power[..., half_width : power.shape[-1] - half_width]
-    index = jnp.argmax(sought, axis=-1).astype(jnp.int32) + half_width
-    beside = _window(power, index, 1)
-    inside = (beside[..., 1] >= beside[..., 0]) & (beside[..., 1] >= beside[..., 2])
-    table = jnp.asarray(kernel(half_width), real.dtype)
-    terms = [_product(_window(x, index, half_width), table) for x in (real, imaginary)]
-    slope, bend = beside[..., 2] - beside[..., 0], beside[..., 2] - 2 * beside[..., 1] + beside[..., 0]
-    fraction = jnp.clip(_safe_ratio(-slope, 2 * bend), -0.5, 0.5)
+    sought = slice(half_width, real.shape[-1] - half_width)
+    index = jnp.argmax(real[..., sought] ** 2 + imaginary[..., sought] ** 2, axis=-1).astype(jnp.int32) + half_width
+    # (..., 2, 2 H + 1): both parts around the largest.
+    near = _window(jnp.stack([real, imaginary], axis=-2), index[..., None], half_width)
+    below, largest, above = (jnp.sum(near[..., half_width + lag] ** 2, axis=-1) for lag in (-1, 0, 1))
+    terms = _product(near, jnp.asarray(_derivatives(half_width), real.dtype))
+    terms = terms.reshape(*near.shape[:-1], 3, DEGREE + 1)
+    fraction = jnp.clip(0.5 * safe_ratio(below - above, below - 2 * largest + above), -0.5, 0.5)
     for _ in range(NEWTON_STEPS):
         _, first, second = _power_and_derivatives(terms, fraction)
-        fraction = jnp.clip(fraction - _safe_ratio(first, jnp.minimum(second, 0)), -REACH, REACH)
+        fraction = jnp.clip(fraction - safe_ratio(first, jnp.minimum(second, 0)), -REACH, REACH)
     height, first, second = _power_and_derivatives(terms, fraction)
-    curvature = _safe_ratio(first**2, height**2) - _safe_ratio(second, height)
-    return Peak(index, fraction, jnp.sqrt(height), curvature / 2, inside)
+    slope = safe_ratio(first, height)
+    curvature = 0.5 * (slope**2 - safe_ratio(second, height))
+    return Peak(index, fraction, jnp.sqrt(height), curvature, (largest >= below) & (largest >= above))
 
 
 def values_at(peak: Peak, real: Array, imaginary: Array, half_width: int) -> tuple[Array, Array]:
     """Complex values (B, N, R, R) at the peaks (B, R, R) of correlations (B, N, R, R, K)."""
-    weight = _product(_powers(peak.fraction), jnp.asarray(kernel(half_width).T, real.dtype))[:, None]
-    index = jnp.broadcast_to(peak.index[:, None], real.shape[:-1])
-    return tuple(jnp.sum(weight * _window(x, index, half_width), axis=-1) for x in (real, imaginary))
+    weight = _product(_powers(peak.fraction), jnp.asarray(kernel(half_width).T, real.dtype))[:, None, :, :, None]
+    stacked = jnp.stack([real, imaginary], axis=-2)
+    index = jnp.broadcast_to(peak.index[:, None, :, :, None], stacked.shape[:-1])
+    value = jnp.sum(weight * _window(stacked, index, half_width), axis=-1)
+    return value[..., 0], value[..., 1]
 
 
 @functools.cache
@@ -97,38 +99,45 @@ def kernel(half_width: int) -> ndarray:
     return table
 
 
+def safe_ratio(a: Array, b: Array) -> Array:
+    """Quotient a / b, 0 where b is 0."""
+    zero = b == 0
+    return jnp.where(zero, 0.0, a / jnp.where(zero, 1.0, b))
+
+
+@functools.cache
+def _derivatives(half_width: int) -> ndarray:
+    """(2 half_width + 1, 3 (DEGREE + 1)): coefficients of the polynomials, of their slopes and of their curvatures."""
+    value = kernel(half_width)
+    power = np.arange(1, DEGREE + 1)
+    slope = np.pad(value[:, 1:] * power, ((0, 0), (0, 1)))
+    bend = np.pad(slope[:, 1:] * power, ((0, 0), (0, 1)))
+    return np.concatenate([value, slope, bend], axis=1)
+
+
 def _window(x: Array, index: Array, reach: int) -> Array:
-    """(..., 2 reach + 1) values around `index` (...) of x (..., K)."""
+    """(..., 2 reach + 1) values around `index` (...), broadcast against the leading axes of x (..., K)."""
     offset = np.arange(-reach, reach + 1, dtype=np.int32)[(None,) * index.ndim]
-    return jnp.take_along_axis(x, index[..., None] + offset, axis=-1)
+    places = index[..., None] + offset
+    return jnp.take_along_axis(x, jnp.broadcast_to(places, (*x.shape[:-1], 2 * reach + 1)), axis=-1)
 
 
 def _powers(fraction: Array) -> Array:
     """(..., DEGREE + 1): 1, d, d^2, ..."""
-    powers = [jnp.ones_like(fraction)]
-    for _ in range(DEGREE):
-        powers.append(powers[-1] * fraction)
+    square = fraction * fraction
+    powers = [jnp.ones_like(fraction), fraction]
+    while len(powers) <= DEGREE:
+        powers.append(powers[-2] * square)
     return jnp.stack(powers, axis=-1)
 
 
-def _power_and_derivatives(terms: list[Array], fraction: Array) -> tuple[Array, Array, Array]:
-    """|C|^2, and its first and second derivative by lag, from polynomial coefficients (..., DEGREE + 1)."""
-    height, first, second = 0.0, 0.0, 0.0
-    for coefficient in terms:
-        value = slope = bend = jnp.zeros_like(fraction)
-        for power in range(DEGREE, -1, -1):  # Horner's scheme and its derivatives
-            bend = bend * fraction + 2 * slope
-            slope = slope * fraction + value
-            value = value * fraction + coefficient[..., power]
-        height, first = height + value**2, first + 2 * value * slope
-        second = second + 2 * (slope**2 + value * bend)
-    return height, first, second  # pyright: ignore[reportReturnType]
-
-
-def _safe_ratio(a: Array, b: Array) -> Array:
-    """a / b, 0 where b is 0."""
-    good = b != 0
-    return jnp.where(good, a / jnp.where(good, b, jnp.ones_like(b)), jnp.zeros_like(a))
+def _power_and_derivatives(terms: Array, fraction: Array) -> tuple[Array, Array, Array]:
+    """|C|^2 and its first two derivatives by lag (...), from coefficients (..., 2, 3, DEGREE + 1)."""
+    value, slope, bend = (
+        jnp.sum(part * _powers(fraction)[..., None, :], axis=-1) for part in (terms[..., k, :] for k in range(3))
+    )
+    height = jnp.sum(value**2, axis=-1)
+    return height, 2 * jnp.sum(value * slope, axis=-1), 2 * jnp.sum(slope**2 + value * bend, axis=-1)
 
 
 def _product(a: Array, b: Array) -> Array:

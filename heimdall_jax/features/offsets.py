@@ -27,7 +27,7 @@ def search_offset(real: Array, imaginary: Array, middle_s: ndarray, max_offset_h
 
     The largest over all lags of both signs and over +-max_offset_hz, then a parabola through its neighbours.
     """
-    duration_s = len(middle_s) * (middle_s[1] - middle_s[0])
+    duration_s = len(middle_s) * float(middle_s[1] - middle_s[0])
     count = math.ceil(max_offset_hz * duration_s * STEPS_PER_HERTZ_SECOND)
     step_hz = max_offset_hz / count
     frequency_hz = np.arange(-count, count + 1) * step_hz
@@ -52,7 +52,7 @@ def turn(real: Array, imaginary: Array, offset_hz_BRR: Array, middle_s: ndarray)
 def residual_offset(real: Array, imaginary: Array, middle_s: ndarray) -> Array:
     """Offset in hertz (B, R, R), within the main lobe, that makes |sum over blocks| of (B, N, R, R) largest."""
     time = _times(middle_s, real)
-    limit_hz = 0.4 / (len(middle_s) * (middle_s[1] - middle_s[0]))
+    limit_hz = 0.4 / (len(middle_s) * float(middle_s[1] - middle_s[0]))
     offset_hz = jnp.zeros_like(real[:, 0])
     for _ in range(NEWTON_STEPS):
         angle = 2 * math.pi * offset_hz[:, None] * time

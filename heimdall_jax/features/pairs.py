@@ -1,64 +1,64 @@
-"""From a number per pair of receivers to a number per receiver, by weighted least squares.
+"""From a number per pair of receivers to a number per receiver. All pairs are laid out as (R, R).
 
-    minimise over x:  sum_{i<j} w_ij (x_i + s x_j - v_ij)^2,    s = -1 (differences) or +1 (sums)
-
-All pairs are laid out as (R, R), so that the number of receivers may be unknown when a graph is exported; the normal
-equations are solved by conjugate gradients, which for R receivers need at most R steps.
+That way the number of receivers may be unknown when a graph is exported.
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-STEPS = 10
-REWEIGHTINGS = 4
+from heimdall_jax.features.interpolation import safe_ratio
+
+STEPS = 8
+"""Conjugate gradients need at most one step a receiver, and few where the weights are about a product g_i g_j."""
+CONVERGED = 1e-10
+"""Share of the first residual's energy below which float32 holds nothing but rounding."""
 
 
-def solve_pairs(weight_BRR: Array, value_BRR: Array, sign: Literal[-1, 1]) -> Array:
-    """x (B, R), the smallest where the pairs leave a choice; 0 for receivers without a pair.
+def relative_to_strongest(strength_BRR: Array, value_BRR: Array) -> Array:
+    """Numbers x (B, R) such that x_i - x_r = value_ir, r the receiver whose pairs are strongest together.
+
+    Where one signal is common to all, a receiver's best pair is the one with the strongest receiver, so that a pair
+    with a wrong value (below threshold) spoils no receiver that has a better one. Ties are averaged.
+    """
+    total = jnp.sum(strength_BRR, axis=-1)
+    strongest = (total >= jnp.max(total, axis=-1, keepdims=True)).astype(value_BRR.dtype)
+    share = strongest / jnp.sum(strongest, axis=-1, keepdims=True)
+    return _apply(value_BRR, share)
+
+
+def solve_sums(weight_BRR: Array, value_BRR: Array) -> Array:
+    """Numbers x (B, R) that minimise sum over i < j of w_ij (x_i + x_j - v_ij)^2; equal where the pairs leave a choice.
+
+    Conjugate gradients, preconditioned by the diagonal. Receivers without a pair get 0.
 
     Args:
         weight_BRR: Symmetric, 0 or more; 0 leaves a pair out.
-        value_BRR: Antisymmetric when `sign` is -1, symmetric when it is +1; finite even where the weight is 0.
-        sign: -1: values are x_i - x_j; +1: x_i + x_j.
+        value_BRR: Symmetric; finite even where the weight is 0.
     """
-    largest = jnp.max(weight_BRR, axis=(-2, -1), keepdims=True)
-    weight = weight_BRR / jnp.where(largest > 0, largest, jnp.ones_like(largest))
+    weight = safe_ratio(weight_BRR, jnp.max(weight_BRR, axis=(-2, -1), keepdims=True) + jnp.zeros_like(weight_BRR))
     total = jnp.sum(weight, axis=-1)
-    scale = jnp.where(total > 0, 1 / jnp.where(total > 0, total, jnp.ones_like(total)), jnp.zeros_like(total))
-
-    def normal(x: Array) -> Array:
-        return total * x + sign * _apply(weight, x)
-
+    scale = safe_ratio(jnp.ones_like(total), total)
     solution = jnp.zeros_like(total)
     residual = jnp.sum(weight * value_BRR, axis=-1)
     direction = scale * residual
     energy = jnp.sum(residual * direction, axis=-1, keepdims=True)
+    least = CONVERGED * energy
     for _ in range(STEPS):
-        image = normal(direction)
-        step = _ratio(energy, jnp.sum(direction * image, axis=-1, keepdims=True))
+        image = total * direction + _apply(weight, direction)
+        step = _ratio_above(energy, jnp.sum(direction * image, axis=-1, keepdims=True), energy, least)
         solution, residual = solution + step * direction, residual - step * image
         scaled = scale * residual
-        new_energy = jnp.sum(residual * scaled, axis=-1, keepdims=True)
-        direction, energy = scaled + _ratio(new_energy, energy) * direction, new_energy
-    return solution
-
-
-def solve_differences_robustly(weight_BRR: Array, value_BRR: Array, tolerance: float) -> Array:
-    """x (B, R) from differences of which some may be wrong by many times `tolerance` (Cauchy weights)."""
-    solution = solve_pairs(weight_BRR, value_BRR, -1)
-    for _ in range(REWEIGHTINGS):
-        misfit = (value_BRR - difference(solution)) / tolerance
-        solution = solve_pairs(weight_BRR / (1 + misfit**2), value_BRR, -1)
+        remaining = jnp.sum(residual * scaled, axis=-1, keepdims=True)
+        direction = scaled + _ratio_above(remaining, energy, energy, least) * direction
+        energy = remaining
     return solution
 
 
 def difference(x_BR: Array) -> Array:
-    """x_i - x_j, (B, R, R)."""
+    """(B, R, R) x_i - x_j."""
     return x_BR[..., :, None] - x_BR[..., None, :]
 
 
@@ -71,6 +71,7 @@ def _apply(matrix_BRR: Array, x_BR: Array) -> Array:
     return jnp.matmul(matrix_BRR, x_BR[..., None], precision=jax.lax.Precision.HIGHEST)[..., 0]
 
 
-def _ratio(a: Array, b: Array) -> Array:
-    good = b > 0
-    return jnp.where(good, a / jnp.where(good, b, jnp.ones_like(b)), jnp.zeros_like(a))
+def _ratio_above(a: Array, b: Array, energy: Array, least: Array) -> Array:
+    """Quotient a / b while there is energy left, then 0."""
+    going = (energy > least) & (b > 0)
+    return jnp.where(going, a / jnp.where(going, b, 1.0), 0.0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from heimdall_jax.features.pairs import solve_pairs
+from heimdall_jax.features.pairs import solve_sums
 
 LEAST_NOISE = 1e-6
 """Smallest share of noise that is told from none: SNR is reported up to 60 dB."""
@@ -42,7 +42,7 @@ def receiver_snr(coefficient_BRR: Array, pair_BRR: Array, samples: float) -> Arr
     # The expectation of the square of a coefficient of pure noise is 1 / samples.
     square = jnp.clip(measured - (1 - measured) / samples, LEAST_COEFFICIENT, 1.0 - LEAST_NOISE)
     weight = pair_BRR * square / (1 - square) ** 2
-    log_share = solve_pairs(weight, 0.5 * jnp.log(square), 1)
+    log_share = solve_sums(weight, 0.5 * jnp.log(square))
     noise_over_signal = jnp.exp(-2 * log_share) - 1
     some = jnp.sum(pair_BRR, axis=-1) > 0
     return jnp.where(some, 1 / jnp.maximum(noise_over_signal, LEAST_NOISE), jnp.zeros_like(log_share))

@@ -3,7 +3,7 @@
     tdoa_ij = t_i - t_j,    R_ij(k) = sum_n x_i(n + k) conj(x_j(n)) is largest at k = +(t_i - t_j) sample_rate
 
 1. Lag products of short blocks, a DFT over blocks: the joint peak over lag and frequency gives each pair's offset, and
-   weighted least squares over pairs each receiver's (`offsets`, `pairs`).
+   those with the strongest receiver each receiver's own (`offsets`, `pairs`).
 2. Recordings are turned back by their own offsets, lag products taken again over all lags (`lags`).
 3. The peak between the lags and what is left of the offset are refined in turn (`interpolation`, `offsets`).
 4. Peak heights give each receiver's SNR by a rank-one fit, their curvature the recording's rms bandwidth, and both the
@@ -29,7 +29,7 @@ from heimdall_jax.errors import ConfigError, DataError, explain
 from heimdall_jax.features.interpolation import Peak, find_peak, values_at
 from heimdall_jax.features.lags import block_lag_products, effective_samples, taper, taper_loss, two_sided
 from heimdall_jax.features.offsets import remove_offset, residual_offset, search_offset, turn
-from heimdall_jax.features.pairs import antisymmetric, difference, solve_differences_robustly, solve_pairs
+from heimdall_jax.features.pairs import antisymmetric, difference, relative_to_strongest
 from heimdall_jax.features.snr import bandwidth_squared, pair_snr, receiver_snr
 
 FINE_BLOCKS = 4
@@ -162,18 +162,16 @@ def _receiver_offsets(
     n_samples, sought = i_BRT.shape[-1], config.max_lag - config.half_width
     blocks = math.ceil(n_samples / config.block)
     real, imaginary, middle = block_lag_products(i_BRT, q_BRT, blocks=blocks, hop=sought, max_lag=sought)
-    middle_s, duration_s = middle / sample_rate_hz, n_samples / sample_rate_hz
+    middle_s = middle / sample_rate_hz
     pair_hz, coefficient = search_offset(real, imaginary, middle_s, config.max_offset_hz)
     strength = pair_snr(coefficient) * pair_BRR
-    # Twice below the threshold: the search itself loses up to 2.4 dB.
-    weight = jnp.where(strength * effective_samples(n_samples) > 0.5 * _least_snr(config), strength, 0.0)
-    offset_hz = solve_differences_robustly(weight, pair_hz, 1 / duration_s)
+    offset_hz = relative_to_strongest(strength, pair_hz)
     real, imaginary = two_sided(*turn(real, imaginary, difference(offset_hz), middle_s))
     power = jnp.sum(real, axis=1) ** 2 + jnp.sum(imaginary, axis=1) ** 2
     index = jnp.argmax(power, axis=-1, keepdims=True).astype(jnp.int32)[:, None]
     index = jnp.broadcast_to(index, (*real.shape[:-1], 1))
     at_peak = (jnp.take_along_axis(x, index, axis=-1)[..., 0] for x in (real, imaginary))
-    return offset_hz + solve_pairs(weight, residual_offset(*at_peak, middle_s), -1)
+    return offset_hz + relative_to_strongest(strength, residual_offset(*at_peak, middle_s))
 
 
 def _correlate(
@@ -190,8 +188,8 @@ def _correlate(
     for _ in range(REFINEMENTS):
         peak = _peak(turned, config)
         at_peak = values_at(peak, *turned, config.half_width)
-        weight = pair_snr(peak.magnitude) * pair_BRR
-        residual_hz = residual_hz + solve_pairs(weight, residual_offset(*at_peak, middle_s), -1)
+        strength = pair_snr(peak.magnitude) * pair_BRR
+        residual_hz = residual_hz + relative_to_strongest(strength, residual_offset(*at_peak, middle_s))
         turned = turn(real, imaginary, difference(residual_hz), middle_s)
     whole = [jnp.sum(part, axis=1) for part in turned]
     return _Correlation(whole[0], whole[1], _peak(turned, config), difference(offset_hz_BR + residual_hz))
