@@ -67,6 +67,11 @@ def antisymmetric(x_BRR: Array) -> Array:
     return 0.5 * (x_BRR - jnp.swapaxes(x_BRR, -1, -2))
 
 
+def symmetric(x_BRR: Array) -> Array:
+    """Half of x_ij + x_ji: removes rounding."""
+    return 0.5 * (x_BRR + jnp.swapaxes(x_BRR, -1, -2))
+
+
 def _apply(matrix_BRR: Array, x_BR: Array) -> Array:
     return jnp.matmul(matrix_BRR, x_BR[..., None], precision=jax.lax.Precision.HIGHEST)[..., 0]
 

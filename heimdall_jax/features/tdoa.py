@@ -22,15 +22,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Float
 
 from heimdall_jax.config import TimingConfig
 from heimdall_jax.errors import ConfigError, DataError, explain
 from heimdall_jax.features.interpolation import Peak, find_peak, values_at
 from heimdall_jax.features.lags import block_lag_products, effective_samples, taper, taper_loss, two_sided
 from heimdall_jax.features.offsets import remove_offset, residual_offset, search_offset, turn
-from heimdall_jax.features.pairs import antisymmetric, difference, relative_to_strongest
+from heimdall_jax.features.pairs import antisymmetric, difference, relative_to_strongest, symmetric
 from heimdall_jax.features.snr import bandwidth_squared, pair_snr, receiver_snr
+from heimdall_jax.features.weighting import weigh
 
 FINE_BLOCKS = 4
 """Quarters of the recording show a residual offset as well as shorter blocks do."""
@@ -43,11 +43,12 @@ SHORTEST_IN_BLOCKS = 4
 
 
 class _Correlation(NamedTuple):
-    """Normalised and free of offsets: real and imaginary part (B, R, R, K), its peaks, offsets (B, R, R) removed."""
+    """Normalised, offsets removed: parts (B, R, R, K), plain peaks, lags of the weighted ones, what was removed."""
 
     real: Array
     imaginary: Array
     peak: Peak
+    lag_BRR: Array
     offset_hz: Array
 
 
@@ -70,8 +71,8 @@ def iq_to_timing(
 
 
 def parts_to_timing(
-    i_BRT: Float[ArrayLike, "B R T"],
-    q_BRT: Float[ArrayLike, "B R T"],
+    i_BRT: ArrayLike,
+    q_BRT: ArrayLike,
     heard_BR: ArrayLike,
     config: TimingConfig,
     *,
@@ -185,14 +186,19 @@ def _correlate(
     middle_s = middle / sample_rate_hz
     residual_hz = jnp.zeros_like(offset_hz_BR)
     turned = real, imaginary
+    same = _same_receiver(offset_hz_BR)
     for _ in range(REFINEMENTS):
-        peak = _peak(turned, config)
-        at_peak = values_at(peak, *turned, config.half_width)
+        weighted = weigh(*turned, same, config.method)
+        peak = _peak(weighted, config)
         strength = pair_snr(peak.magnitude) * pair_BRR
-        residual_hz = residual_hz + relative_to_strongest(strength, residual_offset(*at_peak, middle_s))
+        residual = residual_offset(*values_at(peak, *weighted, config.half_width), middle_s)
+        residual_hz = residual_hz + relative_to_strongest(strength, residual)
         turned = turn(real, imaginary, difference(residual_hz), middle_s)
+    peak = _peak(turned, config)
+    timed = peak if config.method == "plain" else _peak(weigh(*turned, same, config.method), config)
+    lag = timed.index.astype(jnp.float32) - config.max_lag + timed.fraction
     whole = [jnp.sum(part, axis=1) for part in turned]
-    return _Correlation(whole[0], whole[1], _peak(turned, config), difference(offset_hz_BR + residual_hz))
+    return _Correlation(*whole, peak, antisymmetric(lag), difference(offset_hz_BR + residual_hz))
 
 
 def _peak(blocks: tuple[Array, Array], config: TimingConfig) -> Peak:
@@ -209,20 +215,21 @@ def _measure(
 ) -> dict[str, Array]:
     """The features from the peaks."""
     samples, peak = effective_samples(n_samples), found.peak
-    found_it = peak.inside & (pair_snr(peak.magnitude) * samples >= _least_snr(config))
-    clear = jnp.where(found_it, pair_BRR, jnp.zeros_like(pair_BRR))
-    snr = receiver_snr(peak.magnitude, pair_BRR, samples)
-    square, noise = bandwidth_squared(peak.curvature, snr, clear, samples)
+    # Symmetric up to rounding, which two receivers of one equation do not forgive.
+    coefficient, curvature = symmetric(peak.magnitude), symmetric(peak.curvature)
+    found_it = peak.inside & (pair_snr(coefficient) * samples >= _least_snr(config))
+    clear = pair_BRR * (found_it & jnp.swapaxes(found_it, -1, -2)).astype(pair_BRR.dtype)
+    snr = receiver_snr(coefficient, pair_BRR, samples)
+    square, noise = bandwidth_squared(curvature, snr, clear, samples)
     wide = square >= (2 * math.pi * config.min_bandwidth_hz / sample_rate_hz) ** 2 + noise
-    valid = jnp.where(wide[:, None, None], clear, jnp.zeros_like(clear))
+    valid = clear * wide.astype(clear.dtype)[:, None, None]
     total = jnp.sum(snr * active_BR, axis=-1)[:, None, None]
     # kappa = 8 pi^2 B_rms^2 B_n T, with B_n T the number of samples.
     kappa = 2 * jnp.maximum(square, 0.0)[:, None, None] * (samples * sample_rate_hz**2)
     precision = valid * kappa * snr[..., :, None] * snr[..., None, :] / (1 + total)
-    lag = peak.index.astype(jnp.float32) - config.max_lag + peak.fraction
     curve = jnp.sqrt(found.real**2 + found.imaginary**2) * pair_BRR[..., None]
     return {
-        "tdoa_s": antisymmetric(lag) / sample_rate_hz * valid,
+        "tdoa_s": found.lag_BRR / sample_rate_hz * valid,
         "tdoa_precision_per_s2": precision,
         "timing_valid": valid,
         "timing_usable": jnp.max(valid, axis=(-2, -1)),
@@ -230,8 +237,8 @@ def _measure(
         "bandwidth_hz": jnp.sqrt(jnp.maximum(square, 0.0)) * (sample_rate_hz / (2 * math.pi)),
         "offset_hz": found.offset_hz * pair_BRR,
         "lag_curve": curve,
-        "coherence": peak.magnitude * pair_BRR,
-        "sharpness_per_s2": peak.curvature * sample_rate_hz**2 * pair_BRR,
+        "coherence": coefficient * pair_BRR,
+        "sharpness_per_s2": curvature * sample_rate_hz**2 * pair_BRR,
     }
 
 
@@ -242,6 +249,11 @@ def _least_snr(config: TimingConfig) -> float:
 
 def _pairs(active_BR: Array) -> Array:
     """1 (B, R, R) where both receivers are active and not the same one."""
+    return active_BR[..., :, None] * active_BR[..., None, :] * (1 - _same_receiver(active_BR))
+
+
+def _same_receiver(like_BR: Array) -> Array:
+    """1 (B, R, R) on the diagonal, else 0."""
     # Numbered by a sum, since how many receivers there are may be unknown when a graph is exported.
-    number = jnp.cumsum(jnp.ones_like(active_BR), axis=-1)
-    return active_BR[..., :, None] * active_BR[..., None, :] * jnp.minimum(jnp.abs(difference(number)), 1.0)
+    number = jnp.cumsum(jnp.ones_like(like_BR), axis=-1)
+    return 1 - jnp.clip(jnp.abs(difference(number)), 0.0, 1.0)
