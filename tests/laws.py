@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "display": BASE,
     "sources": BASE | {"store"},
     "simulation": BASE,
-    "features": {"errors", "types", "config"},
+    "features": {"errors", "types", "config", "geodesy"},
     "models": BASE,
     "training": BASE | {"features", "models", "tracking", "trackers"},
     "evaluation": BASE | {"simulation"},

@@ -1,0 +1,109 @@
+"""Frequency offsets between receivers, found jointly with the delay (cross-ambiguity; Stein 1981).
+
+The magnitude of a correlation that was turned by a residual offset of f hertz peaks elsewhere: for 1 s of speech on FM
+with 1.5 kHz rms, 0.05 Hz left over moves it by up to 0.1 us. So offset and delay are refined in turn on the same
+block sums; they are nearly orthogonal, and a turn leaves about 1e-4 of the error before it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy import ndarray
+
+from heimdall_jax.features.pairs import antisymmetric
+
+STEPS_PER_HERTZ_SECOND = 2
+"""Of the search: half the width of the ambiguity's main lobe loses at most 0.9 dB between two steps."""
+NEWTON_STEPS = 3
+
+
+def search_offset(real: Array, imaginary: Array, middle_s: ndarray, max_offset_hz: float) -> tuple[Array, Array]:
+    """Offset in hertz of receiver i less j, and |C| there, each (B, R, R), from block sums (B, N, R, R, K), lags 0 up.
+
+    The largest over all lags of both signs and over +-max_offset_hz, then a parabola through its neighbours.
+    """
+    duration_s = len(middle_s) * float(middle_s[1] - middle_s[0])
+    count = math.ceil(max_offset_hz * duration_s * STEPS_PER_HERTZ_SECOND)
+    step_hz = max_offset_hz / count
+    frequency_hz = np.arange(-count, count + 1) * step_hz
+    power = jnp.max(_spectrum(real, imaginary, middle_s, frequency_hz), axis=-1)
+    # |C_ij(-k, f)| is |C_ji(k, -f)|: the other half of the lags.
+    power = jnp.maximum(power, jnp.flip(jnp.swapaxes(power, -1, -2), axis=1))
+    index = jnp.argmax(power, axis=1, keepdims=True).astype(jnp.int32)
+    beside = [jnp.take_along_axis(power, jnp.clip(index + shift, 0, 2 * count), axis=1)[:, 0] for shift in (-1, 0, 1)]
+    bend = beside[0] - 2 * beside[1] + beside[2]
+    shift = jnp.where(bend < 0, 0.5 * (beside[0] - beside[2]) / jnp.where(bend < 0, bend, -jnp.ones_like(bend)), 0.0)
+    position = index[:, 0].astype(power.dtype) - count + jnp.clip(shift, -0.5, 0.5)
+    return antisymmetric(position * step_hz), jnp.sqrt(beside[1])
+
+
+def turn(real: Array, imaginary: Array, offset_hz_BRR: Array, middle_s: ndarray) -> tuple[Array, Array]:
+    """Block sums (B, N, R, R, K) without the offset (B, R, R) between their receivers."""
+    angle = 2 * math.pi * offset_hz_BRR[:, None] * _times(middle_s, real)
+    cosine, sine = jnp.cos(angle)[..., None], jnp.sin(angle)[..., None]
+    return real * cosine + imaginary * sine, imaginary * cosine - real * sine
+
+
+def residual_offset(real: Array, imaginary: Array, middle_s: ndarray) -> Array:
+    """Offset in hertz (B, R, R), within the main lobe, that makes |sum over blocks| of (B, N, R, R) largest."""
+    time = _times(middle_s, real)
+    limit_hz = 0.4 / (len(middle_s) * float(middle_s[1] - middle_s[0]))
+    offset_hz = jnp.zeros_like(real[:, 0])
+    for _ in range(NEWTON_STEPS):
+        angle = 2 * math.pi * offset_hz[:, None] * time
+        cosine, sine = jnp.cos(angle), jnp.sin(angle)
+        turned = real * cosine + imaginary * sine, imaginary * cosine - real * sine
+        (a0, b0), (a1, b1), (a2, b2) = (
+            [jnp.sum(part * weight, axis=1) for part in turned] for weight in (jnp.ones_like(time), time, time**2)
+        )
+        # Derivatives by 2 pi f of the power a0^2 + b0^2, halved; d/df turns (a, b) by -90 degrees.
+        slope = a0 * b1 - b0 * a1
+        bend = a1**2 + b1**2 - a0 * a2 - b0 * b2
+        step = jnp.where(bend < 0, -slope / jnp.where(bend < 0, bend, -jnp.ones_like(bend)), jnp.zeros_like(bend))
+        offset_hz = jnp.clip(offset_hz + step / (2 * math.pi), -limit_hz, limit_hz)
+    return antisymmetric(offset_hz)
+
+
+def remove_offset(i_BRT: Array, q_BRT: Array, offset_hz_BR: Array, sample_rate_hz: float) -> tuple[Array, Array]:
+    """Recordings turned back by each receiver's own offset; the phase at the middle stays.
+
+    Sines of sums: a graph then evaluates about two hundred sines a receiver, not one per sample.
+    """
+    batch, receivers, n_samples = i_BRT.shape
+    width = max(1, math.isqrt(n_samples))
+    rows = math.ceil(n_samples / width)
+    start_s = (np.arange(rows) * width - (n_samples - 1) / 2) / sample_rate_hz
+    coarse = 2 * math.pi * offset_hz_BR[..., None] * jnp.asarray(start_s, i_BRT.dtype)[None, None]
+    fine_s = jnp.asarray(np.arange(width) / sample_rate_hz, i_BRT.dtype)
+    fine = 2 * math.pi * offset_hz_BR[..., None] * fine_s[None, None]
+    cos_row, sin_row = jnp.cos(coarse)[..., None], jnp.sin(coarse)[..., None]
+    cos_column, sin_column = jnp.cos(fine)[:, :, None], jnp.sin(fine)[:, :, None]
+    shape = (batch, receivers, rows * width)
+    cosine = (cos_row * cos_column - sin_row * sin_column).reshape(shape)[..., :n_samples]
+    sine = (sin_row * cos_column + cos_row * sin_column).reshape(shape)[..., :n_samples]
+    return i_BRT * cosine + q_BRT * sine, q_BRT * cosine - i_BRT * sine
+
+
+def _spectrum(real: Array, imaginary: Array, middle_s: ndarray, frequency_hz: ndarray) -> Array:
+    """|sum_b C_b exp(-2 pi i f t_b)|^2, (B, F, R, R, K)."""
+    angle = 2 * np.pi * np.outer(frequency_hz, middle_s)
+    cosine, sine = (jnp.asarray(part, real.dtype) for part in (np.cos(angle), np.sin(angle)))
+    batch, blocks, receivers, _, lags = real.shape
+    flat = [x.reshape(batch, blocks, receivers * receivers * lags) for x in (real, imaginary)]
+    matrix = jnp.concatenate([cosine, sine], axis=1), jnp.concatenate([-sine, cosine], axis=1)
+    stacked = jnp.concatenate(flat, axis=1)
+    parts = [
+        jnp.matmul(jnp.broadcast_to(part, (batch, *part.shape)), stacked, precision=jax.lax.Precision.HIGHEST)
+        for part in matrix
+    ]
+    power = parts[0] ** 2 + parts[1] ** 2
+    return power.reshape(batch, len(frequency_hz), receivers, receivers, lags)
+
+
+def _times(middle_s: ndarray, like: Array) -> Array:
+    return jnp.asarray(middle_s, like.dtype)[None, :, None, None]

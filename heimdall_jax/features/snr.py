@@ -1,0 +1,62 @@
+"""Signal to noise of each receiver, bandwidth, and precision, from the heights and curvatures of correlation peaks.
+
+With a_i^2 the share of the signal in receiver i's power, the coefficient at the peak is a_i a_j and g_i = a_i^2 /
+(1 - a_i^2): log a_i + log a_j = log |coefficient| is solved by weighted least squares over pairs. Two receivers have
+one equation: equal SNR is assumed.
+
+    R receivers:  sigma_i^2 = (1 + G) / G / (kappa g_i),    kappa = 8 pi^2 B_rms^2 B_n T,    G = sum g
+
+is what pair weights w_ij = kappa g_i g_j / (1 + G) give: the Laplacian of w is that of (kappa G / (1 + G)) g_i after
+the common time is eliminated. At R = 2 it is Stein's formula (IEEE Trans. ASSP 29 (1981) 588).
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from heimdall_jax.features.pairs import solve_sums
+
+LEAST_NOISE = 1e-6
+"""Smallest share of noise that is told from none: SNR is reported up to 60 dB."""
+LEAST_COEFFICIENT = 1e-6
+BANDWIDTH_SIGMAS = 3.0
+"""Noise alone must not look like bandwidth, by this many of its standard deviations."""
+
+
+def pair_snr(coefficient_BRR: Array) -> Array:
+    """1 / (1/g_i + 1/g_j + 1/(g_i g_j)) of pairs whose correlation coefficient at the peak is given."""
+    square = jnp.clip(coefficient_BRR**2, 0.0, 1.0 - LEAST_NOISE)
+    return square / (1 - square)
+
+
+def receiver_snr(coefficient_BRR: Array, pair_BRR: Array, samples: float) -> Array:
+    """g_i (B, R), linear, from coefficients at the peaks; 0 for receivers without a pair.
+
+    Args:
+        coefficient_BRR: Of correlation, at the peak.
+        pair_BRR: 1 for the pairs to use, else 0.
+        samples: Of equal weight that were correlated.
+    """
+    measured = coefficient_BRR**2
+    # The expectation of the square of a coefficient of pure noise is 1 / samples.
+    square = jnp.clip(measured - (1 - measured) / samples, LEAST_COEFFICIENT, 1.0 - LEAST_NOISE)
+    weight = pair_BRR * square / (1 - square) ** 2
+    log_share = solve_sums(weight, 0.5 * jnp.log(square))
+    noise_over_signal = jnp.exp(-2 * log_share) - 1
+    some = jnp.sum(pair_BRR, axis=-1) > 0
+    return jnp.where(some, 1 / jnp.maximum(noise_over_signal, LEAST_NOISE), jnp.zeros_like(log_share))
+
+
+def bandwidth_squared(curvature_BRR: Array, snr_BR: Array, pair_BRR: Array, samples: float) -> tuple[Array, Array]:
+    """Mean square frequency about its mean (B,) in radians per sample, squared, and what noise alone adds to it.
+
+    The mean over pairs of the peaks' curvatures, weighted by precision. Noise that two receivers do not share is white,
+    and its part of the curvature has the standard deviation pi^2 / sqrt(10 samples sum g_i g_j).
+    """
+    weight = pair_BRR * snr_BR[..., :, None] * snr_BR[..., None, :]
+    total = jnp.sum(weight, axis=(-2, -1))
+    safe = jnp.where(total > 0, total, jnp.ones_like(total))
+    square = jnp.where(total > 0, jnp.sum(weight * curvature_BRR, axis=(-2, -1)) / safe, jnp.zeros_like(total))
+    noise = BANDWIDTH_SIGMAS * jnp.pi**2 / jnp.sqrt(10 * samples * safe / 2)
+    return square, noise

@@ -1,0 +1,259 @@
+"""Differences of arrival times: `tdoa_s[i, j]` > 0 says that receiver i hears LATER than receiver j.
+
+    tdoa_ij = t_i - t_j,    R_ij(k) = sum_n x_i(n + k) conj(x_j(n)) is largest at k = +(t_i - t_j) sample_rate
+
+1. Lag products of short blocks, a DFT over blocks: the joint peak over lag and frequency gives each pair's offset, and
+   those with the strongest receiver each receiver's own (`offsets`, `pairs`).
+2. Recordings are turned back by their own offsets, lag products taken again over all lags (`lags`).
+3. The peak between the lags and what is left of the offset are refined in turn (`interpolation`, `offsets`).
+4. Peak heights give each receiver's SNR by a rank-one fit, their curvature the recording's rms bandwidth, and both the
+   precision by Stein's formula (IEEE Trans. ASSP 29 (1981) 588) shared among R receivers (`snr`).
+
+Real arithmetic and matrix products only, all pairs as (R, R): the graph exports with dynamic batch and receivers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from heimdall_jax.config import TimingConfig
+from heimdall_jax.errors import ConfigError, DataError, explain
+from heimdall_jax.features.interpolation import Peak, find_peak, values_at
+from heimdall_jax.features.lags import block_lag_products, effective_samples, taper, taper_loss, two_sided
+from heimdall_jax.features.offsets import remove_offset, residual_offset, search_offset, turn
+from heimdall_jax.features.pairs import antisymmetric, difference, relative_to_strongest, symmetric
+from heimdall_jax.features.snr import bandwidth_squared, pair_snr, receiver_snr
+from heimdall_jax.features.weighting import weigh
+
+FINE_BLOCKS = 4
+"""Quarters of the recording show a residual offset as well as shorter blocks do."""
+REFINEMENTS = 2
+SILENCE = 1e-12
+"""Mean square, relative to full scale, at or below which a recording holds no signal."""
+LEAST_SNR = 1e-3
+SHORTEST_IN_BLOCKS = 4
+"""Of a recording."""
+
+
+class _Correlation(NamedTuple):
+    """Normalised, offsets removed: parts (B, R, R, K), plain peaks, lags of the weighted ones, what was removed."""
+
+    real: Array
+    imaginary: Array
+    peak: Peak
+    lag_BRR: Array
+    offset_hz: Array
+
+
+@functools.partial(jax.jit, static_argnames=("config", "sample_rate_hz"))
+def iq_to_timing(
+    iq_BRT: ArrayLike, heard_BR: ArrayLike, config: TimingConfig, sample_rate_hz: float
+) -> dict[str, Array]:
+    """`parts_to_timing` of complex baseband (B, R, T), jitted: the same code.
+
+    Raises:
+        DataError: The recordings are not complex, or too short.
+        ConfigError: A setting is outside its range.
+    """
+    iq = jnp.asarray(iq_BRT)
+    if not jnp.iscomplexobj(iq):
+        cure = "Combine I and Q as i + 1j * q; a real signal is no complex baseband."
+        raise DataError(explain("IQ", got=f"real numbers ({iq.dtype})", allowed="complex64 or complex128", cure=cure))
+    i, q = jnp.real(iq).astype(jnp.float32), jnp.imag(iq).astype(jnp.float32)
+    return parts_to_timing(i, q, heard_BR, config, sample_rate_hz=sample_rate_hz)
+
+
+def parts_to_timing(
+    i_BRT: ArrayLike,
+    q_BRT: ArrayLike,
+    heard_BR: ArrayLike,
+    config: TimingConfig,
+    *,
+    sample_rate_hz: float,
+) -> dict[str, Array]:
+    """Arrival times, offsets and SNR from I and Q (B, R, T): a dict of float32 arrays.
+
+    - `tdoa_s` (B, R, R): arrival time at receiver i less at j, seconds, at the middle of the recording; antisymmetric,
+      0 on the diagonal and where invalid.
+    - `tdoa_precision_per_s2` (B, R, R): symmetric, 0 where invalid. As weights of pairs taken for independent they
+      give the information about the arrival times of all receivers that hear one signal; they leave out the clocks.
+    - `timing_valid` (B, R, R), `timing_usable` (B,): 1 or 0; a recording is usable where any pair is valid.
+    - `snr_db` (B, R): signal over noise in the whole sampled band; -30 where unknown.
+    - `bandwidth_hz` (B,): rms bandwidth of the common signal about its own centre.
+    - `offset_hz` (B, R, R): frequency at receiver i less at j, hertz; antisymmetric.
+    - `lag_curve` (B, R, R, K): correlation coefficient |R_ij(k)|, offsets removed, at lags -max_lag..max_lag samples.
+    - `coherence`, `sharpness_per_s2` (B, R, R): the coefficient at the peak, and -d^2 log|R| / d tau^2 there.
+
+    Receivers that are not heard change nothing, whatever their rows hold.
+
+    Args:
+        i_BRT: Real part, any scale.
+        q_BRT: Imaginary part.
+        heard_BR: Above 0.5 or True: the receiver heard.
+        config: Lags, gates, method.
+        sample_rate_hz: Of the recordings.
+
+    Raises:
+        DataError: I and Q differ in shape, are not floating, or are too short.
+        ConfigError: A setting is outside its range.
+    """
+    check_timing(config)
+    i, q = jnp.asarray(i_BRT), jnp.asarray(q_BRT)
+    _check_parts(i, q, config)
+    i, q, active = _normalise(i, q, jnp.asarray(heard_BR))
+    pair = _pairs(active)
+    offset_hz = _receiver_offsets(i, q, pair, config, sample_rate_hz)
+    found = _correlate(i, q, pair, offset_hz, config, sample_rate_hz)
+    return _measure(found, active, pair, i.shape[-1], config, sample_rate_hz)
+
+
+def check_timing(config: TimingConfig) -> None:
+    """Raise ConfigError where a timing setting is outside its range."""
+    rules: tuple[tuple[str, bool, str], ...] = (
+        ("half_width", config.half_width >= 1, "1 or more"),
+        ("max_lag", config.max_lag > config.half_width, "more than half_width"),
+        ("block", config.block >= 1, "1 or more"),
+        ("max_offset_hz", 0 < config.max_offset_hz < math.inf, "above 0"),
+        ("min_bandwidth_hz", 0 <= config.min_bandwidth_hz < math.inf, "0 or more"),
+        ("min_snr_db", math.isfinite(config.min_snr_db), "finite"),
+        ("method", config.method in ("plain", "phat", "scot"), "'plain', 'phat' or 'scot'"),
+    )
+    for name, good, allowed in rules:
+        if not good:
+            got = repr(getattr(config, name))
+            raise ConfigError(explain(f"timing.{name}", got=got, allowed=allowed, cure="Correct the setting."))
+
+
+def _check_parts(i: Array, q: Array, config: TimingConfig) -> None:
+    if i.shape != q.shape or i.dtype != q.dtype or not jnp.issubdtype(i.dtype, jnp.floating):
+        got, cure = f"I {i.dtype}{i.shape}, Q {q.dtype}{q.shape}", "Give both as float32."
+        raise DataError(explain("I and Q", got=got, allowed="one floating type and shape", cure=cure))
+    least = SHORTEST_IN_BLOCKS * max(config.block, config.max_lag)
+    if i.shape[-1] < least:
+        got, cure = f"{i.shape[-1]} samples", "Give a longer recording, or lower timing.block."
+        raise DataError(explain("IQ too short", got=got, allowed=f"at least {least}", cure=cure))
+
+
+def _normalise(i_BRT: Array, q_BRT: Array, heard_BR: Array) -> tuple[Array, Array, Array]:
+    """Tapered recordings of energy 1, zero where not heard or silent, and which are neither, as numbers (B, R)."""
+    heard = heard_BR if heard_BR.dtype == jnp.bool_ else heard_BR > 0.5
+    # Rows of receivers that are not heard may hold NaN, which a product with zero would keep.
+    weight = jnp.asarray(taper(i_BRT.shape[-1]), jnp.float32)[None, None]
+    i, q = (jnp.where(heard[..., None], x.astype(jnp.float32), 0.0) for x in (i_BRT, q_BRT))
+    largest = jnp.max(jnp.maximum(jnp.abs(i), jnp.abs(q)), axis=-1, keepdims=True)
+    loud = largest > SILENCE
+    inverse = jnp.where(loud, 1 / jnp.where(loud, largest, 1.0), 0.0)
+    i, q = i * inverse * weight, q * inverse * weight
+    energy = jnp.sum(i**2 + q**2, axis=-1, keepdims=True)
+    scale = jnp.where(loud, jax.lax.rsqrt(jnp.where(loud, energy, 1.0)), 0.0)
+    return i * scale, q * scale, loud[..., 0].astype(jnp.float32)
+
+
+def _receiver_offsets(
+    i_BRT: Array, q_BRT: Array, pair_BRR: Array, config: TimingConfig, sample_rate_hz: float
+) -> Array:
+    """Each receiver's frequency (B, R) in hertz, relative to no one in particular."""
+    n_samples, sought = i_BRT.shape[-1], config.max_lag - config.half_width
+    blocks = math.ceil(n_samples / config.block)
+    real, imaginary, middle = block_lag_products(i_BRT, q_BRT, blocks=blocks, hop=sought, max_lag=sought)
+    middle_s = middle / sample_rate_hz
+    pair_hz, coefficient = search_offset(real, imaginary, middle_s, config.max_offset_hz)
+    strength = pair_snr(coefficient) * pair_BRR
+    offset_hz = relative_to_strongest(strength, pair_hz)
+    real, imaginary = two_sided(*turn(real, imaginary, difference(offset_hz), middle_s))
+    power = jnp.sum(real, axis=1) ** 2 + jnp.sum(imaginary, axis=1) ** 2
+    index = jnp.argmax(power, axis=-1, keepdims=True).astype(jnp.int32)[:, None]
+    index = jnp.broadcast_to(index, (*real.shape[:-1], 1))
+    at_peak = (jnp.take_along_axis(x, index, axis=-1)[..., 0] for x in (real, imaginary))
+    return offset_hz + relative_to_strongest(strength, residual_offset(*at_peak, middle_s))
+
+
+def _correlate(
+    i_BRT: Array, q_BRT: Array, pair_BRR: Array, offset_hz_BR: Array, config: TimingConfig, sample_rate_hz: float
+) -> _Correlation:
+    """All lags of the whole recording, the offsets removed and refined, and the peaks."""
+    i, q = remove_offset(i_BRT, q_BRT, offset_hz_BR, sample_rate_hz)
+    real, imaginary, middle = block_lag_products(i, q, blocks=FINE_BLOCKS, hop=config.max_lag, max_lag=config.max_lag)
+    gain = jnp.asarray(1 / taper_loss(i.shape[-1], config.max_lag), jnp.float32)[(None,) * 4]
+    real, imaginary = (part * gain for part in two_sided(real, imaginary))
+    middle_s = middle / sample_rate_hz
+    residual_hz = jnp.zeros_like(offset_hz_BR)
+    turned = real, imaginary
+    same = _same_receiver(offset_hz_BR)
+    for _ in range(REFINEMENTS):
+        weighted = weigh(*turned, same, config.method)
+        peak = _peak(weighted, config)
+        strength = pair_snr(peak.magnitude) * pair_BRR
+        residual = residual_offset(*values_at(peak, *weighted, config.half_width), middle_s)
+        residual_hz = residual_hz + relative_to_strongest(strength, residual)
+        turned = turn(real, imaginary, difference(residual_hz), middle_s)
+    peak = _peak(turned, config)
+    timed = peak if config.method == "plain" else _peak(weigh(*turned, same, config.method), config)
+    lag = timed.index.astype(jnp.float32) - config.max_lag + timed.fraction
+    whole = [jnp.sum(part, axis=1) for part in turned]
+    return _Correlation(*whole, peak, antisymmetric(lag), difference(offset_hz_BR + residual_hz))
+
+
+def _peak(blocks: tuple[Array, Array], config: TimingConfig) -> Peak:
+    return find_peak(*(jnp.sum(part, axis=1) for part in blocks), config.half_width)
+
+
+def _measure(
+    found: _Correlation,
+    active_BR: Array,
+    pair_BRR: Array,
+    n_samples: int,
+    config: TimingConfig,
+    sample_rate_hz: float,
+) -> dict[str, Array]:
+    """The features from the peaks."""
+    samples, peak = effective_samples(n_samples), found.peak
+    # Symmetric up to rounding, which two receivers of one equation do not forgive.
+    coefficient, curvature = symmetric(peak.magnitude), symmetric(peak.curvature)
+    found_it = peak.inside & (pair_snr(coefficient) * samples >= _least_snr(config))
+    clear = pair_BRR * (found_it & jnp.swapaxes(found_it, -1, -2)).astype(pair_BRR.dtype)
+    snr = receiver_snr(coefficient, pair_BRR, samples)
+    square, noise = bandwidth_squared(curvature, snr, clear, samples)
+    wide = square >= (2 * math.pi * config.min_bandwidth_hz / sample_rate_hz) ** 2 + noise
+    valid = clear * wide.astype(clear.dtype)[:, None, None]
+    total = jnp.sum(snr * active_BR, axis=-1)[:, None, None]
+    # kappa = 8 pi^2 B_rms^2 B_n T, with B_n T the number of samples.
+    kappa = 2 * jnp.maximum(square, 0.0)[:, None, None] * (samples * sample_rate_hz**2)
+    precision = valid * kappa * snr[..., :, None] * snr[..., None, :] / (1 + total)
+    curve = jnp.sqrt(found.real**2 + found.imaginary**2) * pair_BRR[..., None]
+    return {
+        "tdoa_s": found.lag_BRR / sample_rate_hz * valid,
+        "tdoa_precision_per_s2": precision,
+        "timing_valid": valid,
+        "timing_usable": jnp.max(valid, axis=(-2, -1)),
+        "snr_db": 10 * jnp.log10(jnp.maximum(snr, LEAST_SNR)),
+        "bandwidth_hz": jnp.sqrt(jnp.maximum(square, 0.0)) * (sample_rate_hz / (2 * math.pi)),
+        "offset_hz": found.offset_hz * pair_BRR,
+        "lag_curve": curve,
+        "coherence": coefficient * pair_BRR,
+        "sharpness_per_s2": curvature * sample_rate_hz**2 * pair_BRR,
+    }
+
+
+def _least_snr(config: TimingConfig) -> float:
+    """After integration, linear."""
+    return 10 ** (config.min_snr_db / 10)
+
+
+def _pairs(active_BR: Array) -> Array:
+    """1 (B, R, R) where both receivers are active and not the same one."""
+    return active_BR[..., :, None] * active_BR[..., None, :] * (1 - _same_receiver(active_BR))
+
+
+def _same_receiver(like_BR: Array) -> Array:
+    """1 (B, R, R) on the diagonal, else 0."""
+    # Numbered by a sum, since how many receivers there are may be unknown when a graph is exported.
+    number = jnp.cumsum(jnp.ones_like(like_BR), axis=-1)
+    return 1 - jnp.clip(jnp.abs(difference(number)), 0.0, 1.0)
