@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -157,14 +157,27 @@ def open_recordings(config: Config) -> Recordings:
         return open_prepared(data.path)
     from heimdall_jax.sources.catalogue import open_catalogue
 
-    samples = samples_needed(config.features) if _needs_spectrograms(config) else None
-    return open_catalogue(data.path, min_receivers=data.min_receivers, iq=_needs_spectrograms(config), samples=samples)
+    samples = samples_needed(config.features) if _needs_iq(config) else None
+    return open_catalogue(data.path, min_receivers=data.min_receivers, iq=_needs_iq(config), samples=samples)
 
 
 def _ever_present(source: Recordings) -> list[str]:
     """Receivers that took part in any session: rows for the others would cost time and say nothing."""
     present = np.any([session.present_R for session in (source[i] for i in range(len(source)))], axis=0)
     return [name for name, once in zip(source.receivers, present, strict=True) if once]
+
+
+def _reading(config: Config) -> dict[str, Any]:
+    """How `HeimdallDataset` is to read IQ for the configured network."""
+    return {
+        "features": config.features if _needs_iq(config) else None,
+        "spectrogram": _needs_spectrograms(config),
+        "timing": config.timing if config.model.timing else None,
+    }
+
+
+def _needs_iq(config: Config) -> bool:
+    return _needs_spectrograms(config) or config.model.timing
 
 
 def _needs_spectrograms(config: Config) -> bool:
@@ -190,7 +203,7 @@ def _dataset(
         origin_deg=origin_deg,
         rows=known if channels else _ever_present(source),
         known=known,
-        features=config.features if _needs_spectrograms(config) else None,
+        **_reading(config),
         cache=cache,
         min_receivers=config.data.min_receivers,
         progress=progress,
@@ -221,7 +234,7 @@ def _simulated(config: Config, domain: Domain | None, cache: Path, progress: Pro
             origin_deg=world.origin_deg,
             rows=known,
             known=known,
-            features=config.features if _needs_spectrograms(config) else None,
+            **_reading(config),
             cache=cache,
             fingerprint=json.dumps([SIMULATION_VERSION, asdict(config.world), name], sort_keys=True),
             min_receivers=config.data.min_receivers,

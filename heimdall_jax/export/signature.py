@@ -61,7 +61,7 @@ INPUTS = {
         Tensor("clock_sigma_s", "float32", ("B", "R"), (_B, _R), "s", "Standard deviation of the receiver's clock."),
         Tensor("tdoa_s", "float32", ("B", "R", "R"), (_B, _R, _R), "s", "Arrival time at the first less the second."),
         Tensor(
-            "timing_precision_per_s2",
+            "arrival_precision_per_s2",
             "float32",
             ("B", "R"),
             (_B, _R),

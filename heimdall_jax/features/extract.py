@@ -14,13 +14,18 @@ from jax import Array
 from jax.typing import ArrayLike
 from numpy import ndarray
 
-from heimdall_jax.config import FeatureConfig
+from heimdall_jax.config import FeatureConfig, TimingConfig
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.features.dft import Backend
 from heimdall_jax.features.spectra import check_settings, parts_to_mel_spectrogram, power_to_db
+from heimdall_jax.features.tdoa import parts_to_timing
 
 RATE_TOLERANCE = 1e-3
 """Relative; a tone at the edge of the default band moves by a quarter of a bin. Real receivers are off by 1e-4."""
+
+
+TIMING = ("tdoa_s", "arrival_precision_per_s2", "timing_valid")
+"""What a model takes of a recording's timing."""
 
 
 def samples_needed(config: FeatureConfig) -> int:
@@ -29,12 +34,14 @@ def samples_needed(config: FeatureConfig) -> int:
 
 
 @functools.cache
-def extract(config: FeatureConfig, backend: Backend = "fft") -> Callable[[ArrayLike], dict[str, Array]]:
+def extract(
+    config: FeatureConfig, backend: Backend = "fft", *, timing: TimingConfig | None = None, spectrogram: bool = True
+) -> Callable[..., dict[str, Array]]:
     """The jitted feature function of a config, one per process: complex (B, R, T) to a dict of float32 arrays.
 
-    It gives `mel_spectrogram` (B, R, M, L) in dB relative to full scale, and `rss_db` (B, R), the mean power of the
-    whole recording in dB relative to full scale. Receivers do not mix, so a row of a receiver that did not hear
-    (whatever it holds) stays in its own row: mask it there.
+    It takes the IQ and, where `timing` is asked for, which receivers heard (B, R), and gives what `parts_to_features`
+    gives. Spectrograms and powers of receivers do not mix, so a row of a receiver that did not hear (whatever it holds)
+    stays in its own row: mask it there.
 
     Raises:
         ConfigError: A setting is outside its range.
@@ -43,27 +50,44 @@ def extract(config: FeatureConfig, backend: Backend = "fft") -> Callable[[ArrayL
     check_settings(config)
 
     @jax.jit
-    def features(iq_BRT: ArrayLike) -> dict[str, Array]:
+    def features(iq_BRT: ArrayLike, heard_BR: ArrayLike | None = None) -> dict[str, Array]:
         iq = jnp.asarray(iq_BRT)
         _check_form(iq.dtype, iq.shape, config)
         i, q = jnp.real(iq).astype(jnp.float32), jnp.imag(iq).astype(jnp.float32)
-        return parts_to_features(i, q, config, backend)
+        return parts_to_features(i, q, config, backend, heard=heard_BR, timing=timing, spectrogram=spectrogram)
 
     return features
 
 
 def parts_to_features(
-    i: ArrayLike, q: ArrayLike, config: FeatureConfig, backend: Backend = "matmul"
+    i: ArrayLike,
+    q: ArrayLike,
+    config: FeatureConfig,
+    backend: Backend = "matmul",
+    *,
+    heard: ArrayLike | None = None,
+    timing: TimingConfig | None = None,
+    spectrogram: bool = True,
 ) -> dict[str, Array]:
-    """The arrays of `extract` from separate real I and Q (..., T): the same code, for graphs without complex numbers.
+    """Everything a model may take of real I and Q (..., R, T): one code for training, evaluation, export and serving.
+
+    `rss_db` (..., R), the mean power of the whole recording in dB relative to full scale; with `spectrogram`
+    `mel_spectrogram` (..., R, M, L) in dB likewise; with `timing` (and a batch axis) those of `TIMING` that
+    `tdoa.parts_to_timing` gives.
 
     Raises:
-        DataError: As `parts_to_mel_spectrogram`.
+        DataError: As `parts_to_mel_spectrogram` and `parts_to_timing`.
         ConfigError: A setting is outside its range.
     """
     i, q = jnp.asarray(i), jnp.asarray(q)
-    mel_db = parts_to_mel_spectrogram(i, q, config, backend=backend)
-    return {"mel_spectrogram": mel_db, "rss_db": power_to_db(jnp.mean(i**2 + q**2, axis=-1), config.floor_db)}
+    features = {"rss_db": power_to_db(jnp.mean(i**2 + q**2, axis=-1), config.floor_db)}
+    if spectrogram:
+        features["mel_spectrogram"] = parts_to_mel_spectrogram(i, q, config, backend=backend)
+    if timing is not None:
+        active = jnp.ones(i.shape[:-1], jnp.float32) if heard is None else heard
+        found = parts_to_timing(i, q, active, timing, sample_rate_hz=config.sample_rate_hz)
+        features |= {name: found[name] for name in TIMING}
+    return features
 
 
 def check_iq(

@@ -84,6 +84,8 @@ def parts_to_timing(
       0 on the diagonal and where invalid.
     - `tdoa_precision_per_s2` (B, R, R): symmetric, 0 where invalid. As weights of pairs taken for independent they
       give the information about the arrival times of all receivers that hear one signal; they leave out the clocks.
+    - `arrival_precision_per_s2` (B, R): 1 / variance a_i of an arrival time, from noise alone, about the common time of
+      sending, 0 where invalid: the pairs' precisions are a_i a_j / sum a.
     - `timing_valid` (B, R, R), `timing_usable` (B,): 1 or 0; a recording is usable where any pair is valid.
     - `snr_db` (B, R): signal over noise in the whole sampled band; -30 where unknown.
     - `bandwidth_hz` (B,): rms bandwidth of the common signal about its own centre.
@@ -227,10 +229,12 @@ def _measure(
     # kappa = 8 pi^2 B_rms^2 B_n T, with B_n T the number of samples.
     kappa = 2 * jnp.maximum(square, 0.0)[:, None, None] * (samples * sample_rate_hz**2)
     precision = valid * kappa * snr[..., :, None] * snr[..., None, :] / (1 + total)
+    arrival = jnp.max(valid, axis=-1) * kappa[..., 0] * snr * (total / (1 + total))[..., 0]
     curve = jnp.sqrt(found.real**2 + found.imaginary**2) * pair_BRR[..., None]
     return {
         "tdoa_s": found.lag_BRR / sample_rate_hz * valid,
         "tdoa_precision_per_s2": precision,
+        "arrival_precision_per_s2": arrival,
         "timing_valid": valid,
         "timing_usable": jnp.max(valid, axis=(-2, -1)),
         "snr_db": 10 * jnp.log10(jnp.maximum(snr, LEAST_SNR)),

@@ -16,7 +16,6 @@ lose the weak direction in float32 where one direction is known a thousand times
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -127,7 +126,7 @@ def _descend(
         place_m, radius_m = carry
         rows, bend = _rows(*fixed, place_m, temper * spacing_m, origin_deg)
         step_m = _cut(_step(rows)[0], radius_m)
-        # Hyperbolas are narrow, bent valleys: a straight step leaves them, so it is bent along (Transtrum, Sethna 2012).
+        # Hyperbolas are narrow, bent valleys: a straight step leaves them, so it is bent (Transtrum, Sethna 2012).
         length = jnp.sqrt(jnp.sum(step_m * step_m, axis=-1, keepdims=True))
         curve_m, _ = _step(rows._replace(arrivals_BKR=bend(step_m), prior_BKP=jnp.zeros_like(rows.prior_BKP)))
         step_m = step_m + _cut(curve_m, 0.5 * length)

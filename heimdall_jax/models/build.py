@@ -14,7 +14,7 @@ from heimdall_jax.models.receiver_set import ReceiverSetNet
 from heimdall_jax.models.settings import check
 from heimdall_jax.types import Domain
 
-TIMING = ("receiver_up_m", "clock_sigma_s", "tdoa_s", "timing_precision_per_s2", "timing_valid")
+TIMING = ("receiver_up_m", "clock_sigma_s", "tdoa_s", "arrival_precision_per_s2", "timing_valid")
 """What a network that fuses arrival times takes besides."""
 
 

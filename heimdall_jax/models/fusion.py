@@ -45,19 +45,19 @@ class ArrivalFusion(nnx.Module):
         receiver_up_m: Float[Array, "B R"],
         clock_sigma_s: Float[Array, "B R"],
         tdoa_s: Float[Array, "B R R"],
-        timing_precision_per_s2: Float[Array, "B R"],
+        arrival_precision_per_s2: Float[Array, "B R"],
         timing_valid: Bool[Array, "B R R"],
     ) -> Fix:
         """The fused fix; arguments as `ReceiverSetNet` has them, meaningless values already replaced."""
-        range_m = arrival_ranges(tdoa_s, timing_precision_per_s2, timing_valid)
+        range_m = arrival_ranges(tdoa_s, arrival_precision_per_s2, timing_valid)
         timed = jnp.any(timing_valid, axis=2)
-        precision = jnp.where(timed, precision_per_m2(timing_precision_per_s2, clock_sigma_s), 0.0)
+        precision = jnp.where(timed, precision_per_m2(arrival_precision_per_s2, clock_sigma_s), 0.0)
         arrivals = Arrivals(range_m, precision, receiver_m, receiver_up_m)
         centre_m, spread_m = normaliser.position_mean_m[...], normaliser.position_std_m[...]
         fix = solve(arrivals, prior, centre_m, spread_m, self.origin_deg)
         apart_m = SPEED_OF_LIGHT_M_PER_S * tdoa_s - (range_m[:, :, None] - range_m[:, None, :])
         tokens, summary = _left_over(arrivals, prior, fix, self.origin_deg)
-        tokens = self.pairs(self.embed(tokens), _pair_features(apart_m, timing_precision_per_s2, timing_valid), timed)
+        tokens = self.pairs(self.embed(tokens), _pair_features(apart_m, arrival_precision_per_s2, timing_valid), timed)
         count = jnp.maximum(jnp.sum(timed.astype(jnp.float32), axis=1), 1.0)[:, None]
         pooled = jnp.sum(jnp.where(timed[..., None], self.norm(tokens), 0.0), axis=1) / count
         raw = self.correct(jnp.concatenate([pooled, summary], axis=1))

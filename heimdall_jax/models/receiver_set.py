@@ -80,7 +80,7 @@ class ReceiverSetNet(Locator):
         receiver_up_m: Float[Array, "B R"] | None = None,
         clock_sigma_s: Float[Array, "B R"] | None = None,
         tdoa_s: Float[Array, "B R R"] | None = None,
-        timing_precision_per_s2: Float[Array, "B R"] | None = None,
+        arrival_precision_per_s2: Float[Array, "B R"] | None = None,
         timing_valid: Bool[Array, "B R R"] | None = None,
     ) -> tuple[Fix, ...]:
         """Locate: the answer, and where it is fused, what powers alone said on the way to it.
@@ -95,11 +95,11 @@ class ReceiverSetNet(Locator):
             receiver_up_m: Height over the local frame's plane; ignored where not present.
             clock_sigma_s: Of the receiver's clock, infinite where unknown; ignored where not heard.
             tdoa_s: Arrival time at one receiver less that at another; ignored where not valid.
-            timing_precision_per_s2: 1 / variance of the arrival time that noise alone leaves; ignored where not heard.
+            arrival_precision_per_s2: 1 / variance of the arrival time that noise alone leaves; ignored where not heard.
             timing_valid: The pair's delay counts, for receivers that both heard.
 
         Returns:
-            Each a position (B, 2) and the lower Cholesky factor of its covariance (B, 2, 2), east and north, local metres.
+            Each a position (B, 2) and the lower Cholesky factor of its covariance (B, 2, 2); east, north, local metres.
 
         Raises:
             DataError: An input that the configured network needs is absent.
@@ -116,7 +116,7 @@ class ReceiverSetNet(Locator):
             jnp.where(present, _needed("receiver_up_m", receiver_up_m), 0.0),
             jnp.where(heard, _needed("clock_sigma_s", clock_sigma_s), 1.0),
             jnp.where(both, _needed("tdoa_s", tdoa_s), 0.0),
-            jnp.where(heard, _needed("timing_precision_per_s2", timing_precision_per_s2), 0.0),
+            jnp.where(heard, _needed("arrival_precision_per_s2", arrival_precision_per_s2), 0.0),
             both,
         )
         return fused, prior

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from heimdall_jax.config import FeatureConfig
+from heimdall_jax.config import FeatureConfig, TimingConfig
 from heimdall_jax.errors import DataError, explain
-from heimdall_jax.features.extract import check_iq, extract, samples_needed
-from heimdall_jax.geodesy import degrees_to_local
+from heimdall_jax.features.extract import TIMING, check_iq, extract, samples_needed
+from heimdall_jax.geodesy import degrees_to_enu, degrees_to_local
 from heimdall_jax.training.kept import Kept
 from heimdall_jax.types import Domain, Sample, Session, SessionSource
 
@@ -33,7 +33,9 @@ class HeimdallDataset:
         origin_deg: Latitude, longitude of the local frame's origin.
         rows: Receiver names, one row each; a session's receivers are placed by name, absent ones are masked.
         known: Names with an identity; `known[i]` has identity i + 1, all others 0.
-        features: How to make spectrograms; None for sessions without IQ.
+        features: How to read IQ; None for sessions without.
+        spectrogram: Make spectrograms of it.
+        timing: How to make arrival times of it, and take received powers from it too; None for neither.
         cache: Folder that keeps the finished arrays between runs.
         fingerprint: What tells these sessions from any others; without it nothing is kept.
         min_receivers: Fewest receivers that must have heard.
@@ -57,6 +59,8 @@ class HeimdallDataset:
         rows: Sequence[str],
         known: Sequence[str],
         features: FeatureConfig | None = None,
+        spectrogram: bool = True,
+        timing: TimingConfig | None = None,
         cache: Path | None = None,
         fingerprint: str | None = None,
         min_receivers: int = 1,
@@ -65,15 +69,17 @@ class HeimdallDataset:
         count, self.rows = len(sessions), tuple(rows)
         identities = {name: i + 1 for i, name in enumerate(known)}
         self._identity_R = np.array([identities.get(name, 0) for name in rows], np.int32)
-        self._origin_deg, self._features = origin_deg, features
+        self._origin_deg, self._features, self._timing = origin_deg, features, timing
+        self._spectrogram = spectrogram and features is not None
         self.skipped: Counter[str] = Counter()
         self._first_refusal = ""
-        self._columns = _empty_columns(count, len(self.rows))
+        self._columns = _empty_columns(count, len(self.rows), timing is not None)
         self._spectrograms: np.ndarray | None = None
         self._session_ids, self._start_time_s = [""] * count, np.zeros(count)
         kept = None
         if cache is not None and fingerprint is not None:
-            kept = Kept(cache, [fingerprint, count, self.rows, tuple(known), origin_deg, features])
+            depends_on = [fingerprint, count, self.rows, tuple(known), origin_deg, features, self._spectrogram, timing]
+            kept = Kept(cache, depends_on)
         if kept is None or not self._restore(kept):
             self._read(sessions, kept, progress)
         enough = self._columns["heard"].sum(axis=1) >= min_receivers
@@ -152,25 +158,40 @@ class HeimdallDataset:
 
     def _read(self, sessions: SessionSource, kept: Kept | None, progress: Progress) -> None:
         """Read every session once, in chunks."""
-        fresh, make = None, None
-        if self._features is not None:
-            shape = (len(sessions), len(self.rows), self._features.n_mels, self._features.n_frames)
-            # float16, whose rounding is at most 0.03 dB above -128 dB, halves memory and disk.
-            fresh = np.zeros(shape, np.float16) if kept is None else kept.create(shape)
-            make = extract(self._features)
+        fresh = self._new_spectrograms(len(sessions), kept)
         for start in range(0, len(sessions), CHUNK):
             stop = min(start + CHUNK, len(sessions))
             chunk = sessions.__getitems__(list(range(start, stop)))
             for index, session in zip(range(start, stop), chunk, strict=True):
                 self._place(index, session)
-            if fresh is not None and make is not None:
-                made = make(self._aligned_iq(chunk, start))
-                fresh[start:stop] = np.asarray(made["mel_spectrogram"])[: stop - start]
+            if self._features is not None:
+                self._featurise(chunk, start, stop, fresh)
             progress(stop, len(sessions))
         self._spectrograms = fresh
         if kept is not None:
             table = {"session_ids": np.array(self._session_ids), "start_time_s": self._start_time_s, **self._columns}
             kept.store(table | {"skipped": np.array(json.dumps(self.skipped))}, fresh)
+
+    def _new_spectrograms(self, count: int, kept: Kept | None) -> np.ndarray | None:
+        """An array to fill, float16, whose rounding is at most 0.03 dB above -128 dB: half the memory and disk."""
+        if self._features is None or not self._spectrogram:
+            return None
+        shape = (count, len(self.rows), self._features.n_mels, self._features.n_frames)
+        return np.zeros(shape, np.float16) if kept is None else kept.create(shape)
+
+    def _featurise(self, chunk: list[Session], start: int, stop: int, spectrograms: np.ndarray | None) -> None:
+        """Features of a chunk's IQ into the columns and spectrograms."""
+        assert self._features is not None
+        make = extract(self._features, timing=self._timing, spectrogram=self._spectrogram)
+        iq_BRT = self._aligned_iq(chunk, start)
+        heard = np.zeros((CHUNK, len(self.rows)), bool)
+        heard[: stop - start] = self._columns["heard"][start:stop]
+        made = {key: np.asarray(value)[: stop - start] for key, value in make(iq_BRT, heard).items()}
+        if spectrograms is not None:
+            spectrograms[start:stop] = made["mel_spectrogram"]
+        if self._timing is not None:
+            for key in (*TIMING, "rss_db"):
+                self._columns[key][start:stop] = made[key]
 
     def _place(self, index: int, session: Session) -> None:
         """Write one session into the columns."""
@@ -181,6 +202,12 @@ class HeimdallDataset:
         columns["heard"][index, where] = session.heard_R[present]
         columns["present"][index, where] = True
         columns["receiver_m"][index, where] = degrees_to_local(session.receiver_deg_RE[present], self._origin_deg)
+        if self._timing is not None:
+            altitude_m = np.zeros(len(present)) if session.altitude_m_R is None else session.altitude_m_R
+            enu_m = degrees_to_enu(session.receiver_deg_RE[present], altitude_m[present], self._origin_deg)
+            columns["receiver_up_m"][index, where] = enu_m[..., 2]
+            if session.clock_sigma_s_R is not None:
+                columns["clock_sigma_s"][index, where] = session.clock_sigma_s_R[present]
         if session.truth_deg is not None:
             columns["position_m"][index] = degrees_to_local(np.array(session.truth_deg), self._origin_deg)
         columns["position_error_m"][index] = session.truth_error_m
@@ -241,8 +268,15 @@ def fit_domain(train: HeimdallDataset, origin_deg: tuple[float, float], known: S
     return Domain(origin_deg, tuple(known), (float(east), float(north)), spread, mean, std)
 
 
-def _empty_columns(count: int, receivers: int) -> Sample:
-    return {
+def _empty_columns(count: int, receivers: int, timing: bool) -> Sample:
+    timed = {
+        "receiver_up_m": np.zeros((count, receivers), np.float32),
+        "clock_sigma_s": np.full((count, receivers), np.inf, np.float32),
+        "tdoa_s": np.zeros((count, receivers, receivers), np.float32),
+        "arrival_precision_per_s2": np.zeros((count, receivers), np.float32),
+        "timing_valid": np.zeros((count, receivers, receivers), bool),
+    }
+    return (timed if timing else {}) | {
         "rss_db": np.zeros((count, receivers), np.float32),
         "receiver_m": np.zeros((count, receivers, 2), np.float32),
         "heard": np.zeros((count, receivers), bool),
