@@ -138,6 +138,7 @@ def _prepare_fit(config: Config, data: Data) -> _Fit:
         seed=config.seed,
         total_steps=total_steps,
         radio_map=_radio_map(config, data.train),
+        close_ranks=_any_order(config),
     )
     return _Fit(make_trainer(config, data.domain, total_steps), batches, steps_per_epoch, total_steps)
 
@@ -154,7 +155,7 @@ def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, dis
         loop = Loop(
             trainer=trainer,
             batches=lambda start: iterate(fit.batches, start, training.prefetch),
-            validate=lambda state: trainer.evaluate(state, evaluation_batches(validation, training.batch_size)),
+            validate=lambda state: trainer.evaluate(state, _batches(config, validation)),
             checkpoints=checkpoints,
             tracker=tracker,
             config=training,
@@ -165,6 +166,16 @@ def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, dis
             progress=progress,
         )
         loop.run(state)
+
+
+def _batches(config: Config, side: HeimdallDataset) -> Iterator[Sample]:
+    """Every sample of a side once, as the configured network takes it."""
+    return evaluation_batches(side, config.training.batch_size, close_ranks=_any_order(config))
+
+
+def _any_order(config: Config) -> bool:
+    """Whether the configured network takes receivers in any order and number."""
+    return config.model.name == "receiver_set"
 
 
 def _radio_map(config: Config, train: HeimdallDataset) -> RadioMap | None:
@@ -185,12 +196,12 @@ def _measure(run: Run, data: Data, *, own: Data) -> dict[str, Any]:
     side = data.test or data.validation
     assert side is not None
     measured = side.subset(np.flatnonzero(side.columns()["weight"] > 0))
-    size, trainer, origin = run.config.training.batch_size, run.trainer, run.domain.origin_deg
+    trainer, origin = run.trainer, run.domain.origin_deg
     columns = measured.columns()
-    position_m, covariance_m2 = trainer.predict(run.state, evaluation_batches(measured, size))
+    position_m, covariance_m2 = trainer.predict(run.state, _batches(run.config, measured))
     controls = {}
     if "rss_db" in trainer.inputs:
-        silent = (no_radio(batch, run.domain.feature_mean) for batch in evaluation_batches(measured, size))
+        silent = (no_radio(batch, run.domain.feature_mean) for batch in _batches(run.config, measured))
         blind_m, _ = trainer.predict(run.state, silent)
         controls["no_radio"] = error_summary(ground_error_m(blind_m, columns["position_m"], origin))
     which = SIMPLE if data.world is not None else tuple(BASELINES)

@@ -14,6 +14,9 @@ from heimdall_jax.training.dataset import HeimdallDataset
 from heimdall_jax.training.radio_map import RadioMap
 from heimdall_jax.types import Sample
 
+PER_RECEIVER = {"rss_db", "receiver_m", "heard", "present", "identity", "mel_spectrogram"}
+"""Keys of a batch whose second axis is receivers."""
+
 STRENGTH = "augmentation_strength"
 """Key of a batch on its way to `Augment`: 1 for augmentation as configured, 0 for none."""
 
@@ -58,9 +61,12 @@ def training_batches(
     seed: int,
     total_steps: int | None = None,
     radio_map: RadioMap | None = None,
+    close_ranks: bool = False,
 ) -> grain.MapDataset:
     """Endless batches by step: `batches[step]`. Every sample counts once an epoch; padding has weight 0.
 
+    With `close_ranks` receivers that were present move to the front, and rows that no sample needs are left out: for
+    networks that take receivers in any order, which are then faster and say the same.
     Where `total_steps` is given, augmentation fades from `augmentation.fade_from` of them on, to none at the last.
     """
 
@@ -68,7 +74,8 @@ def training_batches(
         left = 1.0 if total_steps is None else 1.0 - step / total_steps
         return float(np.clip(left / max(1.0 - augmentation.fade_from, 1e-9), 0.0, 1.0))
 
-    return (
+    rows = most_present(dataset)
+    batches = (
         grain.MapDataset.range(len(dataset))
         .seed(seed)
         .shuffle()
@@ -78,6 +85,7 @@ def training_batches(
         .map_with_index(lambda step, batch: batch | {STRENGTH: strength(step)})
         .random_map(Augment(augmentation, radio_map))
     )
+    return batches.map(lambda batch: closed_ranks(batch, rows)) if close_ranks else batches
 
 
 def iterate(batches: grain.MapDataset, start: int, prefetch: int) -> Iterator[Sample]:
@@ -88,10 +96,27 @@ def iterate(batches: grain.MapDataset, start: int, prefetch: int) -> Iterator[Sa
     return iterator
 
 
-def evaluation_batches(dataset: HeimdallDataset, batch_size: int) -> Iterator[Sample]:
-    """Every sample once, in order; the last batch is padded with weight 0."""
+def evaluation_batches(dataset: HeimdallDataset, batch_size: int, *, close_ranks: bool = False) -> Iterator[Sample]:
+    """Every sample once, in order; the last batch is padded with weight 0. `close_ranks` as in training."""
+    rows = most_present(dataset)
     for start in range(0, len(dataset), batch_size):
-        yield _padded(dataset, np.arange(start, min(start + batch_size, len(dataset))), batch_size)
+        batch = _padded(dataset, np.arange(start, min(start + batch_size, len(dataset))), batch_size)
+        yield closed_ranks(batch, rows) if close_ranks else batch
+
+
+def most_present(dataset: HeimdallDataset) -> int:
+    """The largest number of receivers present in any sample; at least 1."""
+    return max(1, int(dataset.columns()["present"].sum(axis=1).max()))
+
+
+def closed_ranks(batch: Sample, rows: int) -> Sample:
+    """The batch (B, R, ...) with present receivers first, in their order, cut to `rows` receivers."""
+    order_BR = np.argsort(~batch["present"], axis=1, kind="stable")[:, :rows]
+    closed = dict(batch)
+    for key in PER_RECEIVER & batch.keys():
+        values = batch[key]
+        closed[key] = np.take_along_axis(values, order_BR.reshape(order_BR.shape + (1,) * (values.ndim - 2)), axis=1)
+    return closed
 
 
 def _padded(dataset: HeimdallDataset, indices: np.ndarray, batch_size: int) -> Sample:

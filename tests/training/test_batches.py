@@ -3,7 +3,7 @@
 import numpy as np
 
 from heimdall_jax.config import AugmentationConfig, RadioMapConfig
-from heimdall_jax.training.batches import evaluation_batches, iterate, training_batches
+from heimdall_jax.training.batches import PER_RECEIVER, closed_ranks, evaluation_batches, iterate, training_batches
 from heimdall_jax.training.dataset import HeimdallDataset
 from heimdall_jax.training.radio_map import fit_radio_map
 
@@ -55,6 +55,18 @@ def test_offset_is_common_to_a_transmission_and_noise_is_not(dataset: HeimdallDa
     noise = change(noise_db=2.0)
     assert 1.7 < noise.std() < 2.3
     assert noise.std(axis=1).min() > 0.1
+
+
+def test_closed_ranks_hold_the_same_receivers_in_fewer_rows(dataset: HeimdallDataset) -> None:
+    batch = training_batches(dataset, batch_size=16, augmentation=NONE, seed=0)[0]
+    gone = {"present": batch["present"].copy(), "heard": batch["heard"].copy()}
+    gone["present"][:, 1], gone["heard"][:, 1] = False, False
+    closed = closed_ranks(batch | gone, 4)
+    for key in PER_RECEIVER & batch.keys():
+        np.testing.assert_array_equal(closed[key], (batch | gone)[key][:, [0, 2, 3, 4]])
+    np.testing.assert_array_equal(closed["position_m"], batch["position_m"])
+    whole = training_batches(dataset, batch_size=16, augmentation=NONE, seed=0, close_ranks=True)[0]
+    np.testing.assert_array_equal(whole["rss_db"], batch["rss_db"])
 
 
 def test_augmentation_fades_from_where_it_is_told(dataset: HeimdallDataset) -> None:
