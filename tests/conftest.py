@@ -31,6 +31,15 @@ def powder_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def kiwi_folder() -> Path:
+    """The KiwiSDR recordings and their receivers' places, where present."""
+    folder = SHARED_DATA / "kiwi"
+    if not folder.is_dir():
+        pytest.skip("the KiwiSDR recordings are not on this machine (../shared/data/kiwi)")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database to copy as `mlflow.db`: creating one takes seconds."""
     from heimdall_jax.config import TrackingConfig
