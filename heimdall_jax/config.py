@@ -13,6 +13,7 @@ import yaml
 
 from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.trees import build
+from heimdall_jax.worlds import WorldConfig
 
 
 @dataclass(frozen=True)
@@ -33,32 +34,6 @@ class DataConfig:
     """Transmissions heard by fewer are skipped and counted."""
     cache: str = ""
     """Folder for cached features; empty: `cache` beside the run folder."""
-
-
-@dataclass(frozen=True)
-class WorldConfig:
-    """The simulated network (`simulation/`)."""
-
-    train: int = 3000
-    validation: int = 500
-    test: int = 2000
-    exponent: float = 3.0
-    """Path-loss exponent."""
-    shadowing_db: float = 6.0
-    shadowing_correlation_m: float = 20_000.0
-    """Distance at which the fixed shadowing field's correlation falls to 1/e."""
-    fading_db: float = 2.0
-    power_min_dbm: float = 30.0
-    power_max_dbm: float = 47.0
-    frequency_hz: float = 145_000_000.0
-    noise_figure_db: float = 5.0
-    detection_snr_db: float = 3.0
-    """A receiver hears a transmission whose power over its noise is at least this."""
-    full_scale_dbm: float = -30.0
-    """Received power that fills the receiver's full scale."""
-    duration_s: float = 1.0
-    field_seed: int = 0
-    """Seeds the world itself (shadowing); transmissions use their own index."""
 
 
 @dataclass(frozen=True)

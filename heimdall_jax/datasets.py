@@ -222,6 +222,7 @@ def _simulated(config: Config, domain: Domain | None, cache: Path, progress: Pro
     """Train, validation and test are transmissions of the same world at places drawn independently."""
     world = World.build(config.world, sample_rate_hz=config.features.sample_rate_hz)
     known = [station.name for station in world.stations]
+    stations = [asdict(station) for station in world.stations]  # a file of them may change under its name
     if config.model.name == "localization_net" and config.model.receivers != len(known):
         cure = f"Set --model.receivers {len(known)}."
         raise ConfigError(explain("model.receivers", got=config.model.receivers, allowed=len(known), cure=cure))
@@ -236,7 +237,7 @@ def _simulated(config: Config, domain: Domain | None, cache: Path, progress: Pro
             known=known,
             **_reading(config),
             cache=cache,
-            fingerprint=json.dumps([SIMULATION_VERSION, asdict(config.world), name], sort_keys=True),
+            fingerprint=json.dumps([SIMULATION_VERSION, asdict(config.world), stations, name], sort_keys=True),
             min_receivers=config.data.min_receivers,
             progress=progress,
         )

@@ -48,7 +48,12 @@ def build(kind: type[Built], tree: Any, where: str = "") -> Built:
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
-    """`value` if it is of the hinted type; an int, or a number as text, serves as a float."""
+    """`value` if it is of the hinted type; an int, or a number as text, serves as a float, a list as a tuple."""
+    if get_origin(hint) is tuple:  # of any length, as all in the tree are
+        if not isinstance(value, (list, tuple)):
+            got, cure = _SHORT.repr(value), "Write it in brackets."
+            raise ConfigError(explain(f"config {where}", got=got, allowed="a list", cure=cure))
+        return tuple(_checked(item, get_args(hint)[0], f"{where}[{i}]") for i, item in enumerate(value))
     if get_origin(hint) is Literal:
         good = value in get_args(hint)
     else:

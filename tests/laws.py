@@ -12,14 +12,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "heimdall_jax"
 
-BASE = {"errors", "types", "config", "geodesy"}
+BASE = {"errors", "types", "config", "worlds", "geodesy"}
 EVERYTHING = None
 MAY_IMPORT: dict[str, set[str] | None] = {
     # One direction: sources, features, models, training, evaluation, export, registry.
     "errors": set(),
     "types": {"errors"},
     "trees": {"errors"},
-    "config": {"errors", "trees"},
+    "worlds": set(),
+    "config": {"errors", "trees", "worlds"},
     "geodesy": {"errors"},
     "store": BASE,
     "trackers": BASE,
@@ -50,7 +51,10 @@ DOORS = {
     "sqlalchemy": "sources/catalogue",
     "celery": "jobs/",
 }
-NO_JAX = ("sources", "registry", "types", "errors", "config", "trees", "geodesy", "store", "tracking", "trackers")
+NO_JAX = (
+    *("sources", "registry", "types", "errors", "config", "worlds", "trees", "geodesy"),
+    *("store", "tracking", "trackers"),
+)
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}
 PURE = ("features", "models")
 IO_MODULES = {"os", "io", "pathlib", "shutil", "tempfile", "subprocess", "socket", "urllib", "http", "requests"} | {

@@ -22,6 +22,7 @@ from heimdall_jax.config import (
     save,
 )
 from heimdall_jax.errors import ConfigError, StorageError
+from heimdall_jax.worlds import WORLDS
 
 
 def written(tmp_path, text):
@@ -63,6 +64,20 @@ def test_missing_keys_keep_their_defaults(tmp_path):
     assert load(written(tmp_path, "")) == Config()
 
 
+@pytest.mark.parametrize("name", WORLDS)
+def test_named_worlds_round_trip(name, tmp_path):
+    config = dataclasses.replace(Config(), world=WORLDS[name])
+    save(config, tmp_path / "config.yaml")
+    assert load(str(tmp_path / "config.yaml")) == config
+    assert hash(load(str(tmp_path / "config.yaml")).world) == hash(WORLDS[name])  # lists would not do
+
+
+def test_lists_are_checked_item_by_item(tmp_path):
+    config = load(written(tmp_path, "world: {clock_sigma_s: [5e-8, 1], kinds: [ssb, morse], frequencies_hz: []}"))
+    assert config.world.clock_sigma_s == (5e-8, 1.0)
+    assert (config.world.kinds, config.world.frequencies_hz) == (("ssb", "morse"), ())
+
+
 def test_numbers_as_people_write_them(tmp_path):
     """PyYAML follows YAML 1.1, for which 1e-3 without a dot is text."""
     config = load(written(tmp_path, "training: {learning_rate: 1e-3, clip_norm: 2}"))
@@ -78,6 +93,9 @@ def test_numbers_as_people_write_them(tmp_path):
         ("zzz: 3", "got zzz; allowed: seed, data, .*Remove it"),
         ("1: 3", "got 1; "),
         ("training: 3", "config training.: got 3; allowed: a mapping"),
+        ("world: {kinds: ssb}", "config world.kinds: got 'ssb'; allowed: a list"),
+        ("world: {kinds: [ssb, am]}", r"config world.kinds\[1\]: got 'am'; allowed: .*'carrier'"),
+        ("world: {clock_sigma_s: [1, fast]}", r"config world.clock_sigma_s\[1\]: got 'fast'; allowed: float"),
         ("[]", "config root: got \\[\\]; allowed: a mapping"),
         ("seed: false", "config seed: got False; allowed: int"),
         ("seed: 1.5", "config seed: got 1.5; allowed: int"),

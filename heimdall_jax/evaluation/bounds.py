@@ -54,7 +54,8 @@ def posterior_mean(
             there changes the root mean square error by less than 2 %.
 
     Raises:
-        ConfigError: The spacing or the world's fading is not above zero.
+        ConfigError: The spacing or the world's fading is not above zero, or the world has echoes, several carriers or
+            a field for every transmission.
         DataError: Shapes do not match the world's stations, or a heard power is not finite.
     """
     power = np.asarray(received_power_dbm_NR, np.float32)
@@ -82,6 +83,9 @@ def _check(world: World, power: np.ndarray, heard: np.ndarray, spacing_m: float)
         raise DataError(explain("posterior", got=got, allowed=f"(N, {shape[1]}) both", cure="One column per station."))
     if not np.all(np.isfinite(power[heard])):
         raise DataError(explain("posterior", got="a heard power that is not finite", allowed="dBm", cure="Mask it."))
+    if world.config.echoes:
+        cure = "Set world.echoes to 0: the likelihood of their fading is not known here."
+        raise ConfigError(explain("posterior", got="a world with echoes", allowed="none", cure=cure))
     for name, value in {"spacing_m": spacing_m, "world.fading_db": world.config.fading_db}.items():
         if not value > 0:
             cure = "The likelihood needs a width and a grid."

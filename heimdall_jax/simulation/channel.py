@@ -31,9 +31,16 @@ def free_space_loss_db(distance_m: float, frequency_hz: float) -> float:
     return 20 * math.log10(4 * math.pi * distance_m * frequency_hz / SPEED_OF_LIGHT_M_PER_S)
 
 
-def path_loss_db(distance_m: Float[Array, "*A"], *, frequency_hz: float, exponent: float) -> Float[Array, "*A"]:
-    """Free space to 1 km, then 10 n log10(d / 1 km)."""
-    return free_space_loss_db(REFERENCE_M, frequency_hz) + 10 * exponent * jnp.log10(distance_m / REFERENCE_M)
+def path_loss_db(
+    distance_m: Float[Array, "*A"], *, reference_db: float | Float[Array, ""], exponent: float
+) -> Float[Array, "*A"]:
+    """The loss at 1 km (free space: `reference_loss_db`), then 10 n log10(d / 1 km)."""
+    return reference_db + 10 * exponent * jnp.log10(distance_m / REFERENCE_M)
+
+
+def reference_loss_db(frequency_hz: float) -> float:
+    """Of free space to 1 km: all that the carrier's frequency changes."""
+    return free_space_loss_db(REFERENCE_M, frequency_hz)
 
 
 def noise_floor_dbm(bandwidth_hz: float, noise_figure_db: float) -> float:
@@ -59,17 +66,73 @@ def propagate(
     sample_rate_hz: float,
     start: int,
     length: int,
+    echoes: tuple[Float32[Array, "R Q"], Complex64[Array, "R Q"]] | None = None,
+    rate_error_R: Float32[Array, " R"] | None = None,
 ) -> Complex64[Array, "R T"]:
     """Noiseless samples (R, length) at each receiver: received(t) = gain * sent(t - delay), as band-limited signals.
 
-    Sample n of the result is at time (start + n) / sample_rate_hz of the transmitter's clock.
+    Sample n of the result is at time (start + n) / sample_rate_hz of the transmitter's clock; with a sample-rate error
+    e it is at ((n - middle) (1 + e) + middle + start) / sample_rate_hz, where middle = (length - 1) / 2.
+
+    Args:
+        sent_T: Transmitted.
+        delay_s_R: Of the direct path; whatever else makes a receiver stamp late adds to it.
+        gain_R: Of the direct path.
+        sample_rate_hz: Of all samples.
+        start: See `guarded_length`.
+        length: See there.
+        echoes: Seconds behind the direct path, and gain over the direct path's, of Q more paths.
+        rate_error_R: Times half the length at most 4 us: see `_stretched`. None: no receiver has one.
     """
     total = sent_T.shape[0]
     edge = jnp.sin(jnp.linspace(0.0, math.pi / 2, TAPER, dtype=jnp.float32)) ** 2
     window = jnp.concatenate([edge, jnp.ones(total - 2 * TAPER, jnp.float32), edge[::-1]])
     spectrum = jnp.fft.fft(sent_T * window.astype(jnp.complex64))
     ramp = _ramp(-delay_s_R * sample_rate_hz, total)
-    return jnp.fft.ifft(spectrum[None] * ramp * gain_R[:, None])[:, start : start + length]
+    if echoes is not None:
+        ramp = ramp * _echoes(-echoes[0] * sample_rate_hz, echoes[1], total)
+    received = spectrum[None] * ramp * gain_R[:, None]
+    if rate_error_R is None:
+        return jnp.fft.ifft(received)[:, start : start + length]
+    return _stretched(received, rate_error_R, start, length)
+
+
+def _echoes(shift_RQ: Float32[Array, "R Q"], gain_RQ: Complex64[Array, "R Q"], total: int) -> Complex64[Array, "R F"]:
+    """What the direct path is multiplied by: 1 and every echo's own ramp."""
+    factor = jnp.ones((shift_RQ.shape[0], total), jnp.complex64)
+    for echo in range(shift_RQ.shape[1]):
+        factor = factor + gain_RQ[:, echo, None] * _ramp(shift_RQ[:, echo], total)
+    return factor
+
+
+def _stretched(
+    received_RF: Complex64[Array, "R F"], rate_error_R: Float32[Array, " R"], start: int, length: int
+) -> Complex64[Array, "R T"]:
+    """The signals on a time axis stretched by 1 + rate error about the middle sample.
+
+    Sample n is displaced by u = -1 to 1 times what the last is. Between the signal as displaced at the first sample,
+    in the middle and at the last, which are exact, the parabola in u through them errs by (u^3 - u) / 6 times the cube
+    of the phase that the last is displaced by: by 3 ns at 4 kHz where that is 4 us.
+    """
+    middle = (length - 1) / 2
+    last = _ramp(rate_error_R * middle, received_RF.shape[-1])
+    odd = received_RF * jax.lax.complex(jnp.zeros_like(last.imag), last.imag)
+    even = received_RF * (last.real - 1).astype(jnp.complex64)
+    straight_T, odd_T, even_T = (
+        jnp.fft.ifft(spectrum)[:, start : start + length] for spectrum in (received_RF, odd, even)
+    )
+    u = jnp.linspace(-1.0, 1.0, length, dtype=jnp.float32)[None].astype(jnp.complex64)
+    return straight_T + u * (odd_T + u * even_T)
+
+
+def detune(
+    signal_RT: Complex64[Array, "R T"], offset_hz_R: Float32[Array, " R"], sample_rate_hz: float
+) -> Complex64[Array, "R T"]:
+    """The signals (R, T) shifted up by their offsets, signed; the middle sample keeps its phase."""
+    length = signal_RT.shape[1]
+    time_s = (jnp.arange(length, dtype=jnp.float32) - (length - 1) / 2) / sample_rate_hz
+    angle = 2 * math.pi * offset_hz_R[:, None] * time_s[None]
+    return signal_RT * jax.lax.complex(jnp.cos(angle), jnp.sin(angle))
 
 
 def _ramp(shift_R: Float32[Array, " R"], total: int) -> Complex64[Array, "R F"]:

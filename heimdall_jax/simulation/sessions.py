@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, SupportsIndex, TypeVar
+from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,19 @@ from jaxtyping import Array, Complex64
 
 from heimdall_jax.errors import ConfigError, DataError, explain
 from heimdall_jax.geodesy import local_to_degrees
-from heimdall_jax.simulation.channel import complex_noise, guarded_length, propagate
+from heimdall_jax.simulation.channel import complex_noise, detune, guarded_length, propagate
+from heimdall_jax.simulation.transmission import Transmission, transmit
 from heimdall_jax.simulation.waveforms import waveform
-from heimdall_jax.simulation.world import Transmission, World, fold_in_name, transmit
+from heimdall_jax.simulation.world import World, fold_in_name
 from heimdall_jax.types import Session
 
 CHUNK = 8
 """Sessions with IQ per compiled call; a shorter request computes as many and drops the rest."""
 TRANSMISSION_CHUNK = 512
 """The same for transmissions without IQ."""
+
+ENDLESS = 2**31
+"""Sessions of a split that is made for as long as training goes on, and the most that a split can have."""
 
 Tree = TypeVar("Tree")
 
@@ -40,19 +44,42 @@ def split_key(world: World, split: str) -> Array:
 def receive(world: World, transmission: Transmission, key: Array, *, noise: bool = True) -> Complex64[Array, "R T"]:
     """Samples (R, T) of the one transmitted waveform at each receiver, full scale 1.
 
-    Delayed by geometry, scaled to its received power, turned by its carrier phase, with each receiver's own noise.
+    Sample n of a receiver, at t = n / rate, holds what was sent at
+
+        (t - middle) (1 + rate error) + middle - delay - clock error        (seconds; middle = (T - 1) / 2 / rate)
+
+    scaled to its power, turned by its carrier phase and its oscillator's offset, with the receiver's own noise, and
+    all of it scaled by the receiver's gain bias.
     """
-    rate, config = world.sample_rate_hz, world.config
-    total, start = guarded_length(world.samples, world.max_delay_s * rate)
-    sent = waveform(transmission.kind, fold_in_name(key, "waveform"), total, rate)
-    amplitude = 10 ** ((transmission.received_power_dbm_R - config.full_scale_dbm) / 20)
+    config, rate = world.config, world.sample_rate_hz
+    total, start = guarded_length(world.samples, world.max_shift_s * rate)
+    sent = waveform(
+        transmission.kind,
+        fold_in_name(key, "waveform"),
+        total,
+        rate,
+        kinds=config.kinds,
+        start=start,
+        stop=start + world.samples,
+    )
+    amplitude = 10 ** ((transmission.direct_power_dbm_R - config.full_scale_dbm) / 20)
     phase = transmission.carrier_phase_rad_R
-    gain = jax.lax.complex(amplitude * jnp.cos(phase), amplitude * jnp.sin(phase))
-    signal = propagate(sent, transmission.delay_s_R, gain, sample_rate_hz=rate, start=start, length=world.samples)
-    if not noise:
-        return signal
-    noise_power = 10 ** ((world.noise_dbm - config.full_scale_dbm) / 10)
-    return signal + complex_noise(fold_in_name(key, "noise"), signal.shape, noise_power)
+    signal = propagate(
+        sent,
+        transmission.arrival_s_R,
+        jax.lax.complex(amplitude * jnp.cos(phase), amplitude * jnp.sin(phase)),
+        sample_rate_hz=rate,
+        start=start,
+        length=world.samples,
+        echoes=(transmission.echo_delay_s_RQ, transmission.echo_gain_RQ) if config.echoes else None,
+        rate_error_R=transmission.rate_error_R if world.stretches else None,
+    )
+    if config.offset_max_hz > 0:
+        signal = detune(signal, transmission.offset_hz_R, rate)
+    if noise:
+        noise_power = 10 ** ((world.noise_dbm - config.full_scale_dbm) / 10)
+        signal = signal + complex_noise(fold_in_name(key, "noise"), signal.shape, noise_power)
+    return signal * (10 ** (transmission.gain_bias_db_R / 20)).astype(jnp.complex64)[:, None]
 
 
 def record(world: World, key: Array) -> Recording:
@@ -83,18 +110,20 @@ def _transmissions(world: World, key: Array, indices: Array) -> Transmission:
 class SimulatedSessions:
     """A `SessionSource` over the first `count` transmissions of a world's split, computed when asked for.
 
-    Whichever way a session is read, alone or among others, it is the same to the bit.
-    `rss_db_R` is the true received power of the signal alone in dBm, fading included: what a calibrated meter without
-    noise would read. Where not heard, it and the IQ hold what arrived all the same; consumers mask them.
-    `start_time_s` is the index.
+    Whichever way a session is read, alone or among others, it is the same to the bit. A count of `ENDLESS` costs as
+    much as a count of one. `rss_db_R` is the received power of the signal alone in dBm, fading and gain bias included:
+    what the receiver's meter without noise would read. Where not heard, it and the IQ hold what arrived all the same;
+    consumers mask them. `start_time_s` is the index.
     """
 
     def __init__(self, world: World, split: str, count: int) -> None:
-        if count < 0:
-            raise ConfigError(explain("simulated sessions", got=count, allowed="0 or more", cure="Correct the count."))
+        if not 0 <= count <= ENDLESS:
+            allowed = f"0 to {ENDLESS}"
+            raise ConfigError(explain("simulated sessions", got=count, allowed=allowed, cure="Correct the count."))
         self.world, self.split, self.count = world, split, count
         self.receivers = tuple(s.name for s in world.stations)
         self._receiver_deg = np.array([(s.latitude_deg, s.longitude_deg) for s in world.stations])
+        self._altitude_m = np.array([s.altitude_m for s in world.stations])
 
     def __len__(self) -> int:
         return self.count
@@ -125,16 +154,23 @@ class SimulatedSessions:
     def batch(self, indices: Sequence[int]) -> dict[str, Array]:
         """What a data set needs of the given sessions, without Session records, as JAX arrays.
 
-        Keys: iq_BRT complex64, heard_BR bool, rss_dbm_BR, position_m_BE, power_dbm_B float32, kind_B int32.
+        Keys: iq_BRT complex64, heard_BR bool, rss_dbm_BR (reported), snr_db_BR, clock_sigma_s_BR, arrival_s_BR (truth),
+        position_m_BE (truth), power_dbm_B, frequency_hz_B float32, kind_B int32, and station_m_RX float32, once: east,
+        north, up.
         """
         sent, iq_BRT = self.recordings(indices)
         return {
             "iq_BRT": iq_BRT,
             "heard_BR": sent.heard_R,
-            "rss_dbm_BR": sent.received_power_dbm_R,
+            "rss_dbm_BR": sent.reported_power_dbm_R,
+            "snr_db_BR": sent.snr_db_R,
+            "clock_sigma_s_BR": sent.clock_sigma_s_R,
+            "arrival_s_BR": sent.arrival_s_R,
             "position_m_BE": sent.position_m_E,
             "power_dbm_B": sent.power_dbm,
+            "frequency_hz_B": sent.frequency_hz,
             "kind_B": sent.kind,
+            "station_m_RX": self.world.station_m_RX,
         }
 
     def _checked(self, indices: Sequence[int]) -> np.ndarray:
@@ -158,7 +194,7 @@ class SimulatedSessions:
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: numbers.size], *parts)
 
     def _session(self, number: int, row: int, recordings: Recording, truth_deg: np.ndarray) -> Session:
-        sent = recordings.transmission
+        sent, config = recordings.transmission, self.world.config
         return Session(
             session_id=f"{self.split}-{number:06d}",
             start_time_s=float(number),
@@ -166,10 +202,18 @@ class SimulatedSessions:
             receiver_deg_RE=self._receiver_deg,
             present_R=np.ones(len(self.receivers), bool),
             heard_R=np.asarray(sent.heard_R[row]),
-            rss_db_R=np.asarray(sent.received_power_dbm_R[row]),
+            rss_db_R=np.asarray(sent.reported_power_dbm_R[row]),
             truth_deg=(float(truth_deg[0]), float(truth_deg[1])),
             truth_error_m=0.0,
             iq_RT=np.asarray(recordings.iq_RT[row]),
             sample_rate_hz=self.world.sample_rate_hz,
-            frequency_hz=self.world.config.frequency_hz,
+            frequency_hz=float(_exact(sent.frequency_hz[row], config.frequencies_hz)),
+            altitude_m_R=self._altitude_m,
+            clock_sigma_s_R=_exact(sent.clock_sigma_s_R[row], config.clock_sigma_s),
         )
+
+
+def _exact(drawn: Any, choices: tuple[float, ...]) -> Any:
+    """In float64 the choices that the float32 values were drawn from."""
+    every = np.array(choices)
+    return every[np.abs(np.asarray(drawn)[..., None] - every).argmin(axis=-1)]

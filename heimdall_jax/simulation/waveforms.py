@@ -1,8 +1,9 @@
 """What is transmitted: complex baseband of unit power, one function per kind, listed in `WAVEFORMS`.
 
 Each takes a key, a number of samples and the sample rate, and gives (T,) complex64. Frequency modulation has a
-constant envelope, so power at the receiver is power of the carrier, in pauses too. What the modulation puts beyond
-half the sample rate (under -25 dB of it) folds back, as it does in a receiver without a sharper filter.
+constant envelope, so power at the receiver is power of the carrier, in pauses too; single sideband and Morse pause.
+What the modulation puts beyond half the sample rate (under -25 dB of it) folds back, as it does in a receiver without
+a sharper filter.
 """
 
 from __future__ import annotations
@@ -12,15 +13,26 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Complex64, Float32
+from jaxtyping import Array, Complex64, Float32, Int32
+
+from heimdall_jax.simulation.keying import four_level_deviation, morse_amplitude, packet_audio
+from heimdall_jax.simulation.speech import speech_like, upper_sideband
+from heimdall_jax.worlds import Kind
 
 DEVIATION_HZ = 2500.0
 """Peak deviation of a 12.5 kHz channel."""
 SPEECH_DEVIATION_HZ = 1500.0
 """Root mean square deviation where the loudness of speech is 1, before the limiter."""
-BAUD = 1200.0
-MARK_HZ, SPACE_HZ = 1200.0, 2200.0
+TONE_DEVIATION_HZ = 350.0
+"""Of the squelch tone, 14 % of the peak."""
+SQUELCH_TONES_HZ = (
+    *(67.0, 71.9, 74.4, 77.0, 79.7, 82.5, 85.4, 88.5, 91.5, 94.8, 97.4, 100.0, 103.5, 107.2, 110.9, 114.8, 118.8),
+    *(123.0, 127.3, 131.8, 136.5, 141.3, 146.2, 151.4, 156.7, 162.2, 167.9, 173.8, 179.9, 186.2, 192.8, 203.5),
+    *(210.7, 218.1, 225.7, 233.6, 241.8, 250.3),
+)
+"""The 38 tones of CTCSS (TIA-603)."""
+
+Waveform = Callable[[Array, int, float], Complex64[Array, " T"]]
 
 
 def frequency_modulate(deviation_hz: Float32[Array, " T"], sample_rate_hz: float) -> Complex64[Array, " T"]:
@@ -29,48 +41,89 @@ def frequency_modulate(deviation_hz: Float32[Array, " T"], sample_rate_hz: float
     return jax.lax.complex(jnp.cos(phase), jnp.sin(phase))
 
 
-def coloured_noise(key: Array, shape_F: Float32[Array, " F"], length: int) -> Float32[Array, " T"]:
-    """Gaussian noise of unit variance; `shape_F` is its amplitude over the bins of an rfft of `length`, 0 at 0 Hz."""
-    real_2F = jax.random.normal(key, (2, shape_F.shape[0]))
-    spectrum = jax.lax.complex(real_2F[0] * shape_F, real_2F[1] * shape_F)
-    return jnp.fft.irfft(spectrum, length) * (length / (2 * jnp.sqrt(jnp.sum(shape_F**2))))
-
-
-def speech_like(key: Array, length: int, sample_rate_hz: float) -> Float32[Array, " T"]:
-    """Noise with the band and fall-off of speech (300-3000 Hz, 6 dB per octave over 1 kHz) in syllables and pauses.
-
-    The loudness is the positive part of a slow Gaussian process (below 4 Hz, as syllables are) about 0.5, so 31 %
-    of the time is silence; unit variance where the loudness is 1.
-    """
-    frequency = jnp.arange(length // 2 + 1, dtype=jnp.float32) * (sample_rate_hz / length)
-    band = jnp.where((frequency >= 300) & (frequency <= 3000), 1 / jnp.sqrt(1 + (frequency / 1000) ** 2), 0.0)
-    voice_key, loudness_key = jax.random.split(key)
-    slow = (frequency > 0) & (frequency <= max(4.0, sample_rate_hz / length))
-    loudness = 0.5 + coloured_noise(loudness_key, slow.astype(jnp.float32), length)
-    return jnp.maximum(loudness, 0.0) * coloured_noise(voice_key, band, length)
-
-
 def narrowband_fm(key: Array, length: int, sample_rate_hz: float) -> Complex64[Array, " T"]:
     """Speech on FM; the limiter of the transmitter keeps it within the peak deviation."""
     audio = speech_like(key, length, sample_rate_hz) * (SPEECH_DEVIATION_HZ / DEVIATION_HZ)
     return frequency_modulate(DEVIATION_HZ * jnp.tanh(audio), sample_rate_hz)
 
 
+def tone_squelch_fm(key: Array, length: int, sample_rate_hz: float) -> Complex64[Array, " T"]:
+    """The same with a squelch tone under the speech, which goes on in its pauses."""
+    speech_key, tone_key, phase_key = jax.random.split(key, 3)
+    room_hz = DEVIATION_HZ - TONE_DEVIATION_HZ
+    audio = speech_like(speech_key, length, sample_rate_hz) * (SPEECH_DEVIATION_HZ / room_hz)
+    tone_hz = jax.random.choice(tone_key, jnp.asarray(SQUELCH_TONES_HZ, jnp.float32))
+    turns = jnp.arange(length, dtype=jnp.float32) * (tone_hz / sample_rate_hz) + jax.random.uniform(phase_key)
+    tone = TONE_DEVIATION_HZ * jnp.sin(2 * math.pi * turns)
+    return frequency_modulate(room_hz * jnp.tanh(audio) + tone, sample_rate_hz)
+
+
 def packet(key: Array, length: int, sample_rate_hz: float) -> Complex64[Array, " T"]:
-    """Random bits as Bell 202 tones (1200 baud, 1200 and 2200 Hz, continuous phase) on FM, as APRS sends."""
-    # In float64 on the host: at 12 kHz bits begin on samples, where float32 would round either way.
-    bit_T = np.floor(np.arange(length) * BAUD / sample_rate_hz).astype(np.int32)
-    bits = jax.random.bernoulli(key, 0.5, (int(bit_T[-1]) + 1,))
-    tone_hz = jnp.where(bits, MARK_HZ, SPACE_HZ)[bit_T]
-    audio = jnp.sin((2 * math.pi / sample_rate_hz) * jnp.cumsum(tone_hz))
-    return frequency_modulate(DEVIATION_HZ * audio, sample_rate_hz)
+    """Random bits as the tones of Bell 202 on FM, as APRS sends."""
+    return frequency_modulate(DEVIATION_HZ * packet_audio(key, length, sample_rate_hz), sample_rate_hz)
 
 
-WAVEFORMS: tuple[Callable[[Array, int, float], Complex64[Array, " T"]], ...] = (narrowband_fm, packet)
-"""By kind; a transmission's kind is drawn uniformly."""
+def digital_voice(key: Array, length: int, sample_rate_hz: float) -> Complex64[Array, " T"]:
+    """Random symbols on four frequencies, as DMR sends."""
+    return frequency_modulate(four_level_deviation(key, length, sample_rate_hz), sample_rate_hz)
 
 
-def waveform(kind: Array, key: Array, length: int, sample_rate_hz: float) -> Complex64[Array, " T"]:
-    """Transmitted baseband (T,) of the given kind, mean power 1."""
-    branches = [lambda k, make=make: make(k, length, sample_rate_hz) for make in WAVEFORMS]
-    return jax.lax.switch(kind, branches, key)
+def morse(key: Array, length: int, sample_rate_hz: float) -> Complex64[Array, " T"]:
+    """A carrier keyed on and off; any scale."""
+    return morse_amplitude(key, length, sample_rate_hz).astype(jnp.complex64)
+
+
+def carrier(key: Array, length: int, sample_rate_hz: float) -> Complex64[Array, " T"]:
+    """A bare carrier."""
+    return jnp.ones(length, jnp.complex64)
+
+
+WAVEFORMS: dict[Kind, Waveform] = {
+    "fm": narrowband_fm,
+    "packet": packet,
+    "fm_tone": tone_squelch_fm,
+    "ssb": upper_sideband,
+    "dmr": digital_voice,
+    "morse": morse,
+    "carrier": carrier,
+}
+"""By name; the number of a kind is its place here."""
+PAUSING: tuple[Kind, ...] = ("ssb", "morse")
+"""Kinds without a constant envelope, scaled to unit power over what is kept of each recording."""
+
+
+def waveform(
+    kind: Int32[Array, ""],
+    key: Array,
+    length: int,
+    sample_rate_hz: float,
+    *,
+    kinds: tuple[Kind, ...] = tuple(WAVEFORMS),
+    start: int = 0,
+    stop: int | None = None,
+) -> Complex64[Array, " T"]:
+    """Transmitted baseband (T,) of the kind of that number, mean power 1 over the samples from `start` to `stop`.
+
+    Args:
+        kind: Its place in `WAVEFORMS`; must be one of `kinds`, which are all that is compiled.
+        key: Of its content.
+        length: Samples.
+        sample_rate_hz: Of them.
+        kinds: Names.
+        start: First sample that counts for the power.
+        stop: First that no longer counts; None: all to the end.
+    """
+    names = sorted(set(kinds), key=list(WAVEFORMS).index)
+
+    def branch(name: Kind) -> Callable[[Array], Array]:
+        def make(key: Array) -> Array:
+            made = WAVEFORMS[name](key, length, sample_rate_hz)
+            if name not in PAUSING:
+                return made
+            power = jnp.mean(jnp.abs(made[start:stop]) ** 2)
+            return made / jnp.sqrt(power).astype(jnp.complex64)
+
+        return make
+
+    numbers = jnp.asarray([list(WAVEFORMS).index(name) for name in names], jnp.int32)
+    return jax.lax.switch(jnp.sum(kind > numbers), [branch(name) for name in names], key)

@@ -38,14 +38,19 @@ FEATURES = {
     "iq": _tensor(np.float32, None, 2),
     "sample_rate_hz": _tensor(np.float64),
     "frequency_hz": _tensor(np.float64),
+    "altitude_m": _tensor(np.float64, None),
+    "clock_sigma_s": _tensor(np.float64, None),
 }
-"""A session: NaN where it has no truth, rate or frequency; `iq` is all receivers' samples in a row, real, imaginary."""
+"""A session: NaN where it has no truth, rate or frequency; `iq` is all receivers' samples in a row, real, imaginary.
+
+`altitude_m` and `clock_sigma_s` are empty where it has none.
+"""
 
 
 class SessionsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Writes the sessions of each side, and what all share: receivers, origin, and an overview of transmissions."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
 
     def __init__(
         self,
@@ -147,4 +152,10 @@ def encode(session: Session) -> dict[str, Any]:
         "iq": iq,
         "sample_rate_hz": np.float64(np.nan if session.sample_rate_hz is None else session.sample_rate_hz),
         "frequency_hz": np.float64(np.nan if session.frequency_hz is None else session.frequency_hz),
+        "altitude_m": _or_empty(session.altitude_m_R),
+        "clock_sigma_s": _or_empty(session.clock_sigma_s_R),
     }
+
+
+def _or_empty(values: np.ndarray | None) -> np.ndarray:
+    return np.zeros(0) if values is None else values

@@ -93,6 +93,8 @@ class PreparedSource:
             iq_RT=iq.reshape(-1).view(np.complex64).reshape(len(self.receivers), -1) if iq.size else None,
             sample_rate_hz=known("sample_rate_hz"),
             frequency_hz=known("frequency_hz"),
+            altitude_m_R=record["altitude_m"] if record["altitude_m"].size else None,
+            clock_sigma_s_R=record["clock_sigma_s"] if record["clock_sigma_s"].size else None,
         )
 
 
@@ -123,6 +125,8 @@ def open_prepared(folder: str | Path, sides: str | None = None) -> PreparedSourc
 
     try:
         builder: Any = tfds.builder_from_directory(found[0])
+        if "clock_sigma_s" not in builder.info.features:
+            raise ValueError(f"version {builder.version}, which holds no clocks")
         held = sorted(builder.info.metadata["transmissions"])
         asked = held if sides is None else sides.split("+")
         for side in asked:

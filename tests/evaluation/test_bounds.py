@@ -158,3 +158,6 @@ def test_bad_input_is_refused():
     certain = World.build(dataclasses.replace(WorldConfig(), fading_db=0.0))
     with pytest.raises(ConfigError, match="fading_db"):
         posterior_mean(certain, power, heard)
+    echoing = World.build(dataclasses.replace(WorldConfig(), echoes=1))
+    with pytest.raises(ConfigError, match=r"echoes.*world.echoes to 0"):
+        posterior_mean(echoing, power, heard)

@@ -11,7 +11,8 @@ from heimdall_jax.config import WorldConfig
 from heimdall_jax.errors import ConfigError, DataError
 from heimdall_jax.geodesy import degrees_to_local
 from heimdall_jax.simulation.sessions import CHUNK, SimulatedSessions, receive, simulate, split_key
-from heimdall_jax.simulation.world import World, transmit
+from heimdall_jax.simulation.transmission import transmit
+from heimdall_jax.simulation.world import World
 
 WORLD = World.build(dataclasses.replace(WorldConfig(), duration_s=0.25))
 SOURCE = SimulatedSessions(WORLD, "train", 40)

@@ -1,6 +1,7 @@
 """The world's geometry, prior and link budget against pymap3d and hand arithmetic."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,11 @@ import pytest
 from heimdall_jax.config import WorldConfig
 from heimdall_jax.errors import ConfigError
 from heimdall_jax.geodesy import ground_height_m, local_to_degrees
-from heimdall_jax.simulation.channel import free_space_loss_db, noise_floor_dbm, path_loss_db
+from heimdall_jax.simulation.channel import free_space_loss_db, noise_floor_dbm, path_loss_db, reference_loss_db
 from heimdall_jax.simulation.sessions import SimulatedSessions
 from heimdall_jax.simulation.stations import SEVEN_STATIONS
-from heimdall_jax.simulation.world import World, distance_m, place
+from heimdall_jax.simulation.world import World, distance_m, gain_db, place
+from heimdall_jax.worlds import TIMING_WORLD
 
 WORLD = World.build(WorldConfig())
 
@@ -36,7 +38,7 @@ def test_free_space_loss_at_one_kilometre():
 
 def test_link_budget_by_hand():
     # 50 km: 75.675 + 10 * 3 * log10(50) = 75.675 + 50.969 = 126.644 dB; 40 dBm - 126.644 dB = -86.644 dBm
-    loss = path_loss_db(jnp.float32(50_000), frequency_hz=145e6, exponent=3.0)
+    loss = path_loss_db(jnp.float32(50_000), reference_db=reference_loss_db(145e6), exponent=3.0)
     assert 40 - float(loss) == pytest.approx(-86.644, abs=2e-3)
     # k T B: 10 log10(1.380649e-23 J/K * 290 K * 12000 Hz * 1000 mW/W) = -133.183 dBm; 5 dB noise figure
     assert noise_floor_dbm(12_000.0, 5.0) == pytest.approx(-128.183, abs=1e-3)
@@ -118,18 +120,36 @@ def test_longest_delay_covers_the_box(sent):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("field", "value", "cure"),
     [
-        ("shadowing_correlation_m", 0.0),
-        ("frequency_hz", -1.0),
-        ("duration_s", float("nan")),
-        ("fading_db", -2.0),
-        ("power_min_dbm", 50.0),
+        ("shadowing_correlation_m", 0.0, "above zero"),
+        ("frequencies_hz", (145e6, -1.0), "frequencies_hz: got -1.0"),
+        ("frequencies_hz", (), "Name what to draw"),
+        ("duration_s", float("nan"), "above zero"),
+        ("fading_db", -2.0, "zero or above"),
+        ("echoes", -1, "zero or above"),
+        ("echo_db", float("inf"), "a finite number"),
+        ("gain_bias_db", -0.1, "zero or above"),
+        ("power_min_dbm", 50.0, "Swap"),
+        ("kinds", (), "Name what to draw"),
+        ("clock_sigma_s", (), "Name what to draw"),
+        ("clock_sigma_s", (1e-6, -1e-6), "clock_sigma_s: got -1e-06"),
+        ("clock_sigma_s", (0.1,), "0 to 0.01 s"),
+        ("offset_max_hz", 1200.0, "drift of the samples: got 4.1e-06 s"),  # 1200 / 145e6 / 2 s
+        ("rate_error_ppm", 2.0, "drift of the samples: got 6e-06 s"),  # 6 sigmas of 2 ppm, half a second
     ],
 )
-def test_impossible_worlds_are_refused(field, value):
-    with pytest.raises(ConfigError, match=r"world.*allowed"):
+def test_impossible_worlds_are_refused(field, value, cure):
+    with pytest.raises(ConfigError, match=r"world.*allowed") as error:
         World.build(dataclasses.replace(WorldConfig(), **{field: value}))
+    assert re.search(cure, str(error.value))
+
+
+def test_gain_of_a_world_is_known_where_it_has_one():
+    with pytest.raises(ConfigError, match=r"a field for every transmission.*world.fixed"):
+        gain_db(World.build(dataclasses.replace(WorldConfig(), fixed=False)), jnp.zeros(2))
+    with pytest.raises(ConfigError, match=r"several carriers"):
+        gain_db(World.build(dataclasses.replace(TIMING_WORLD, fixed=True)), jnp.zeros(2))
 
 
 def test_stations_without_a_box_are_refused():

@@ -48,6 +48,8 @@ class Made:
             iq_RT=iq if self.iq else None,
             sample_rate_hz=12001.1234567890123 if self.iq else None,
             frequency_hz=None if index % 2 else 145.3e6,
+            altitude_m_R=np.array([1 / 3, -7.1, 0.0]) if index % 2 else None,
+            clock_sigma_s_R=np.array([50e-9, np.inf, 1 / 3]) if index % 3 else None,
         )
 
 
@@ -55,7 +57,7 @@ ABOUT = {"receivers": list(NAMES), "origin_deg": [1 / 3, -7.1], "skipped": {"odd
 
 
 def assert_same(a, b):
-    for name in ("receiver_deg_RE", "present_R", "heard_R", "rss_db_R", "iq_RT"):
+    for name in ("receiver_deg_RE", "present_R", "heard_R", "rss_db_R", "iq_RT", "altitude_m_R", "clock_sigma_s_R"):
         one, two = getattr(a, name), getattr(b, name)
         if one is None or two is None:
             assert one is two
@@ -92,6 +94,19 @@ def test_round_trip(tmp_path, iq):
     named = {f"test é{i}" for i in range(5)}
     file = tmp_path / "train_test_splits" / "random_split" / "random_test.json"
     assert set(json.loads(file.read_text())) == named
+
+
+def test_a_set_without_clocks_is_prepared_again(tmp_path, monkeypatch):
+    """As version 1.0.0 wrote it."""
+    from heimdall_jax.sources import builders
+
+    older = {name: kind for name, kind in builders.FEATURES.items() if name not in {"altitude_m", "clock_sigma_s"}}
+    encode = builders.encode
+    monkeypatch.setattr(builders, "FEATURES", older)
+    monkeypatch.setattr(builders, "encode", lambda session: {name: encode(session)[name] for name in older})
+    prepare(tmp_path, {"test": Made("test", 2)}, about=ABOUT, name="simulated_network")
+    with pytest.raises(DataError, match=r"holds no clocks.*Prepare it again"):
+        open_prepared(tmp_path)
 
 
 @pytest.mark.parametrize("spec", ["time", "none"])
