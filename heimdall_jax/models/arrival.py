@@ -36,6 +36,8 @@ TEMPERS = (0.5, 0.3, 0.1, 0.05, 0.02, 0.01, 0.003, *(0.0,) * 9)
 """Distance, in spacings of the grid, that is added to every arrival's spread at each step."""
 FARTHEST_STEP = 2.0
 """A step is cut to this many spacings."""
+TRACE = 1e-12
+"""Share that every minimum keeps, so that square roots of shares have gradients."""
 WORST_CLOCK_S = 1.0
 """Clocks beyond it, and unknown ones, count as this: 300,000 km, which says nothing."""
 
@@ -156,7 +158,7 @@ def _moments(place_m: Array, factor: Array, cost: Array) -> Fix:
     north = (apart_m[..., 1] - factor[:, :, None, 1, 0] * east) / factor[:, :, None, 1, 1]
     copies = jnp.sum(jnp.exp(-0.5 * jnp.minimum(east * east + north * north, 50.0)), axis=2)
     log_mass = jnp.log(factor[..., 0, 0] * factor[..., 1, 1]) - 0.5 * cost - jnp.log(copies)
-    weight = jax.nn.softmax(log_mass, axis=1)[..., None]
+    weight = jax.nn.softmax(log_mass, axis=1)[..., None] + TRACE
     mean_m = jnp.sum(weight * place_m, axis=1)
     off = jnp.sqrt(weight) * (place_m - mean_m[:, None])
     scaled = jnp.sqrt(weight)[..., None] * factor
