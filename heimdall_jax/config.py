@@ -93,6 +93,8 @@ class ModelConfig:
     """Share of receivers whose identity is hidden in training, so that unknown ones work."""
     power: bool = True
     """Let receiver_set read received powers."""
+    snr: bool = False
+    """Let receiver_set read each receiver's own measure of signal over noise, where it is known."""
     timing: bool = False
     """Let receiver_set solve for the place from arrival times, about what powers say."""
     spectrogram: bool = False

@@ -12,7 +12,7 @@ import numpy as np
 
 from heimdall_jax.errors import ExportError, explain
 
-MASKS = ("heard", "present", "timing_valid")
+MASKS = ("heard", "present", "snr_known", "timing_valid")
 """Inputs that are booleans in samples and float32, 1 or 0, in the graph."""
 
 
@@ -57,6 +57,8 @@ INPUTS = {
             "dB full scale",
             "Log-mel spectrogram of each receiver's IQ.",
         ),
+        Tensor("snr_db", "float32", ("B", "R"), (_B, _R), "dB", "Signal over noise, as the receiver measured it."),
+        Tensor("snr_known", "float32", ("B", "R"), (_B, _R), "1 or 0", "It is known."),
         Tensor("receiver_up_m", "float32", ("B", "R"), (_B, _R), "m", "Height over the origin's horizontal plane."),
         Tensor("clock_sigma_s", "float32", ("B", "R"), (_B, _R), "s", "Standard deviation of the receiver's clock."),
         Tensor("tdoa_s", "float32", ("B", "R", "R"), (_B, _R, _R), "s", "Arrival time at the first less the second."),

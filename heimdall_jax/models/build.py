@@ -53,6 +53,7 @@ def input_names(config: ModelConfig) -> tuple[str, ...]:
     return (
         *names,
         *("identity",) * config.identity,
+        *("snr_db", "snr_known") * config.snr,
         *("mel_spectrogram",) * config.spectrogram,
         *TIMING * config.timing,
     )

@@ -15,7 +15,14 @@ from heimdall_jax.models.heads import CholeskyHead, Fix, Locator, Perceptron
 from heimdall_jax.models.normaliser import Normaliser
 from heimdall_jax.models.norms import LayerNorm
 from heimdall_jax.models.settings import check
-from heimdall_jax.models.tokens import FEATURES, IdentityEmbedding, SpectrogramEncoder, receiver_features
+from heimdall_jax.models.tokens import (
+    FEATURES,
+    SNR_FEATURES,
+    IdentityEmbedding,
+    SpectrogramEncoder,
+    receiver_features,
+    snr_features,
+)
 from heimdall_jax.types import Domain
 
 
@@ -27,8 +34,8 @@ class ReceiverSetNet(Locator):
     sees the times, so nothing counts twice.
 
     Args:
-        config: `width`, `depth`, `heads`, `dropout`, `identity`, `identity_dropout`, `power`, `timing`, `spectrogram`,
-            bounds of sigma.
+        config: `width`, `depth`, `heads`, `dropout`, `identity`, `identity_dropout`, `power`, `snr`, `timing`,
+            `spectrogram`, bounds of sigma.
         domain: Scales of power and position and the known receivers, kept with the weights.
         n_mels: Bands of the spectrograms, used where `config.spectrogram`.
         dtype: Of the transformer's computation; parameters, tokens and heads are float32.
@@ -53,6 +60,7 @@ class ReceiverSetNet(Locator):
         self.embed = nnx.Linear(FEATURES, width, rngs=rngs)
         known = len(domain.receivers)
         self.identity = IdentityEmbedding(known, width, config.identity_dropout, rngs=rngs) if config.identity else None
+        self.snr = nnx.Linear(SNR_FEATURES, width, rngs=rngs) if config.snr else None
         self.spectrogram = SpectrogramEncoder(n_mels, width, rngs=rngs) if config.spectrogram else None
         self.query = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (1, 1, width), jnp.float32))
         blocks = [
@@ -77,6 +85,8 @@ class ReceiverSetNet(Locator):
         present: Bool[Array, "B R"],
         identity: Int[Array, "B R"] | None = None,
         mel_spectrogram: Float[Array, "B R M L"] | None = None,
+        snr_db: Float[Array, "B R"] | None = None,
+        snr_known: Bool[Array, "B R"] | None = None,
         receiver_up_m: Float[Array, "B R"] | None = None,
         clock_sigma_s: Float[Array, "B R"] | None = None,
         tdoa_s: Float[Array, "B R R"] | None = None,
@@ -92,6 +102,8 @@ class ReceiverSetNet(Locator):
             present: It took part; rows that are not present change nothing.
             identity: 0 for an unknown receiver, i + 1 for the domain's receiver i.
             mel_spectrogram: Log-mel power, dB; ignored where not heard.
+            snr_db: Signal over noise; ignored where not known.
+            snr_known: It is, for receivers that heard.
             receiver_up_m: Height over the local frame's plane; ignored where not present.
             clock_sigma_s: Of the receiver's clock, infinite where unknown; ignored where not heard.
             tdoa_s: Arrival time at one receiver less that at another; ignored where not valid.
@@ -105,7 +117,7 @@ class ReceiverSetNet(Locator):
             DataError: An input that the configured network needs is absent.
         """
         heard = heard & present
-        prior = self._prior(rss_db, receiver_m, heard, present, identity, mel_spectrogram)
+        prior = self._prior(rss_db, receiver_m, heard, present, identity, mel_spectrogram, snr_db, snr_known)
         if self.fusion is None:
             return (prior,)
         both = heard[:, :, None] & heard[:, None, :] & _needed("timing_valid", timing_valid)
@@ -129,12 +141,17 @@ class ReceiverSetNet(Locator):
         present: Array,
         identity: Array | None,
         mel_spectrogram: Array | None,
+        snr_db: Array | None,
+        snr_known: Array | None,
     ) -> Fix:
         """What the transformer says."""
         read = heard & self.power
         tokens = self.embed(receiver_features(self.normaliser, rss_db, receiver_m, read, present))
         if self.identity is not None:
             tokens = tokens + self.identity(jnp.where(present, _needed("identity", identity), 0))
+        if self.snr is not None:
+            known = heard & _needed("snr_known", snr_known)
+            tokens = tokens + self.snr(snr_features(_needed("snr_db", snr_db), known))
         if self.spectrogram is not None:
             tokens = tokens + self.spectrogram(_needed("mel_spectrogram", mel_spectrogram), heard)
         query = jnp.broadcast_to(self.query[...], (tokens.shape[0], 1, tokens.shape[2]))

@@ -20,6 +20,7 @@ OCTAVES = 3
 """Fourier features of the place (Tancik et al. 2020): half-periods of 4, 2 and 1 spreads of the truths."""
 
 FEATURES = 8 + 4 * OCTAVES
+SNR_FEATURES = 2
 
 
 def receiver_features(
@@ -45,6 +46,11 @@ def receiver_features(
     waves = [wave(angle) for angle in angles for wave in (jnp.sin, jnp.cos)]
     scalars = jnp.stack([power, below, heard.astype(jnp.float32), distance], axis=2)
     return jnp.concatenate([scalars, place, away, *waves], axis=2)
+
+
+def snr_features(snr_db: Float[Array, "B R"], known: Bool[Array, "B R"]) -> Float[Array, "B R F"]:
+    """Signal over noise in units of 20 dB, and whether it is known."""
+    return jnp.stack([jnp.where(known, snr_db / 20.0, 0.0), known.astype(jnp.float32)], axis=2)
 
 
 class IdentityEmbedding(nnx.Module):

@@ -20,6 +20,7 @@ from heimdall_jax.export.signature import MASKS, Tensor, to_graph_dtype
 MEANINGFUL_WHERE = {
     **dict.fromkeys(("rss_db", "mel_spectrogram", "clock_sigma_s", "arrival_precision_per_s2"), "heard"),
     **dict.fromkeys(("receiver_m", "receiver_up_m"), "present"),
+    "snr_db": "snr_known",
     "tdoa_s": "timing_valid",
 }
 """The mask that says where an input's values mean something."""

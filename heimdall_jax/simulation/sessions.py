@@ -210,6 +210,7 @@ class SimulatedSessions:
             frequency_hz=float(_exact(sent.frequency_hz[row], config.frequencies_hz)),
             altitude_m_R=self._altitude_m,
             clock_sigma_s_R=_exact(sent.clock_sigma_s_R[row], config.clock_sigma_s),
+            snr_db_R=np.asarray(sent.snr_db_R[row]),
         )
 
 

@@ -40,6 +40,7 @@ FEATURES = {
     "frequency_hz": _tensor(np.float64),
     "altitude_m": _tensor(np.float64, None),
     "clock_sigma_s": _tensor(np.float64, None),
+    "snr_db": _tensor(np.float32, None),
 }
 """A session: NaN where it has no truth, rate or frequency; `iq` is all receivers' samples in a row, real, imaginary.
 
@@ -154,8 +155,9 @@ def encode(session: Session) -> dict[str, Any]:
         "frequency_hz": np.float64(np.nan if session.frequency_hz is None else session.frequency_hz),
         "altitude_m": _or_empty(session.altitude_m_R),
         "clock_sigma_s": _or_empty(session.clock_sigma_s_R),
+        "snr_db": _or_empty(session.snr_db_R, np.float32),
     }
 
 
-def _or_empty(values: np.ndarray | None) -> np.ndarray:
-    return np.zeros(0) if values is None else values
+def _or_empty(values: np.ndarray | None, dtype: Any = np.float64) -> np.ndarray:
+    return np.zeros(0, dtype) if values is None else values

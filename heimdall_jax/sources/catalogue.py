@@ -147,6 +147,7 @@ class CatalogueSource:
             iq_RT=iq,
             sample_rate_hz=rate,
             frequency_hz=row.frequency_hz,
+            snr_db_R=np.array([_snr_db(measurement) for measurement in row.measurements], np.float32),
         )
 
     def __getitems__(self, indices: Iterable[SupportsIndex], /) -> list[Session]:
@@ -234,6 +235,10 @@ class CatalogueSource:
             frequency,
             tuple(good.get(key) for key in self._stations),
         )
+
+
+def _snr_db(measurement: Measurement | None) -> float:
+    return math.nan if measurement is None or measurement.snr_db is None else measurement.snr_db
 
 
 def _stations(catalogue: Catalogue, counts: Counter[str]) -> list[str]:

@@ -95,6 +95,7 @@ class PreparedSource:
             frequency_hz=known("frequency_hz"),
             altitude_m_R=record["altitude_m"] if record["altitude_m"].size else None,
             clock_sigma_s_R=record["clock_sigma_s"] if record["clock_sigma_s"].size else None,
+            snr_db_R=record["snr_db"] if record["snr_db"].size else None,
         )
 
 

@@ -14,8 +14,12 @@ from heimdall_jax.training.dataset import HeimdallDataset
 from heimdall_jax.training.radio_map import RadioMap
 from heimdall_jax.types import Sample
 
-PER_RECEIVER = {"rss_db", "receiver_m", "heard", "present", "identity", "mel_spectrogram"}
+PER_RECEIVER = {"rss_db", "receiver_m", "heard", "present", "identity", "mel_spectrogram", "snr_db", "snr_known"} | {
+    *("receiver_up_m", "clock_sigma_s", "arrival_precision_per_s2", "tdoa_s", "timing_valid")
+}
 """Keys of a batch whose second axis is receivers."""
+PER_PAIR = {"tdoa_s", "timing_valid"}
+"""Those whose third is, too."""
 
 STRENGTH = "augmentation_strength"
 """Key of a batch on its way to `Augment`: 1 for augmentation as configured, 0 for none."""
@@ -115,7 +119,8 @@ def closed_ranks(batch: Sample, rows: int) -> Sample:
     closed = dict(batch)
     for key in PER_RECEIVER & batch.keys():
         values = batch[key]
-        closed[key] = np.take_along_axis(values, order_BR.reshape(order_BR.shape + (1,) * (values.ndim - 2)), axis=1)
+        values = np.take_along_axis(values, order_BR.reshape(order_BR.shape + (1,) * (values.ndim - 2)), axis=1)
+        closed[key] = np.take_along_axis(values, order_BR[:, None], axis=2) if key in PER_PAIR else values
     return closed
 
 

@@ -208,6 +208,10 @@ class HeimdallDataset:
             columns["receiver_up_m"][index, where] = enu_m[..., 2]
             if session.clock_sigma_s_R is not None:
                 columns["clock_sigma_s"][index, where] = session.clock_sigma_s_R[present]
+        if session.snr_db_R is not None:
+            known = session.heard_R & np.isfinite(session.snr_db_R)
+            columns["snr_known"][index, where] = known[present]
+            columns["snr_db"][index, where] = np.where(known, session.snr_db_R, 0.0)[present]
         if session.truth_deg is not None:
             columns["position_m"][index] = degrees_to_local(np.array(session.truth_deg), self._origin_deg)
         columns["position_error_m"][index] = session.truth_error_m
@@ -278,6 +282,8 @@ def _empty_columns(count: int, receivers: int, timing: bool) -> Sample:
     }
     return (timed if timing else {}) | {
         "rss_db": np.zeros((count, receivers), np.float32),
+        "snr_db": np.zeros((count, receivers), np.float32),
+        "snr_known": np.zeros((count, receivers), bool),
         "receiver_m": np.zeros((count, receivers, 2), np.float32),
         "heard": np.zeros((count, receivers), bool),
         "present": np.zeros((count, receivers), bool),

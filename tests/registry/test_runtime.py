@@ -140,7 +140,7 @@ def test_sessions_become_inputs(set_runtime):
         session(("c", "stranger", "a"), [True, True, False], [True, True, False]),
         session(("b",), [True], [True]),
     ]
-    batch = receiver_inputs(sessions, set_runtime.manifest.domain)
+    batch = receiver_inputs(sessions, set_runtime.manifest)
     np.testing.assert_array_equal(batch["identity"], [[3, 0, 1], [2, 0, 0]])
     np.testing.assert_array_equal(batch["heard"], [[True, True, False], [True, False, False]])
     np.testing.assert_array_equal(batch["present"], batch["heard"])
@@ -149,15 +149,15 @@ def test_sessions_become_inputs(set_runtime):
     np.testing.assert_allclose(batch["receiver_m"][0, 0], (east, north), rtol=1e-6)
     assert (batch["receiver_m"][0, 2] == 0).all()
     together = set_runtime.locate(batch)
-    alone = set_runtime.locate(receiver_inputs(sessions[1:], set_runtime.manifest.domain))
+    alone = set_runtime.locate(receiver_inputs(sessions[1:], set_runtime.manifest))
     np.testing.assert_allclose(together.position_m[1], alone.position_m[0], rtol=1e-5, atol=0.01)
 
 
-def test_no_sessions_are_refused():
+def test_no_sessions_are_refused(set_runtime):
     with pytest.raises(DataError, match="sessions: got 0 without a receiver"):
-        receiver_inputs([], stand_ins.DOMAIN)
+        receiver_inputs([], set_runtime.manifest)
     with pytest.raises(DataError, match="sessions: got 1 without a receiver"):
-        receiver_inputs([session((), [], [])], stand_ins.DOMAIN)
+        receiver_inputs([session((), [], [])], set_runtime.manifest)
 
 
 def test_locating_imports_no_jax(set_folder, tmp_path):
