@@ -17,7 +17,7 @@ from heimdall_jax.datasets import Data, load_data, load_test_data
 from heimdall_jax.display import Display
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.evaluation.baselines import BASELINES, SIMPLE, evaluate_baselines
-from heimdall_jax.evaluation.bounds import posterior_mean
+from heimdall_jax.evaluation.bayes import posterior_mean
 from heimdall_jax.evaluation.controls import no_radio
 from heimdall_jax.evaluation.summary import bound_of_errors, error_summary, ground_error_m, summarize, write_metrics
 from heimdall_jax.evaluation.table import closing_table

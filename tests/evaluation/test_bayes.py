@@ -11,7 +11,7 @@ import scipy.stats
 
 from heimdall_jax.config import WorldConfig
 from heimdall_jax.errors import ConfigError, DataError
-from heimdall_jax.evaluation.bounds import posterior_mean
+from heimdall_jax.evaluation.bayes import posterior_mean
 from heimdall_jax.simulation.sessions import SimulatedSessions
 from heimdall_jax.simulation.world import World
 from heimdall_jax.types import Station
