@@ -9,7 +9,7 @@ import numpy as np
 from heimdall_jax.geodesy import FLATTENING, SEMI_MAJOR_M, ground_height_m
 
 Path = Literal["space", "ground"]
-"""`space`: the straight line to an antenna at its height (VHF and up). `ground`: along the surface (LF and MF waves)."""
+"""`space`: the straight line to the antenna (VHF and up). `ground`: along the surface (LF and MF waves)."""
 MEAN_RADIUS_M = SEMI_MAJOR_M * (1 - FLATTENING / 3)
 
 
