@@ -19,9 +19,9 @@ from scipy.special import log_ndtr, softmax
 
 from heimdall_jax.types import Sample
 
-NODES = np.linspace(-4.0, 4.0, 33)
-"""Powers, in spreads, over which p is summed."""
-FIT_ROWS = 1000
+NODES = np.linspace(-4.0, 4.0, 17)
+"""Powers, in spreads, over which p is summed: closer together than the narrowest likelihood of p is wide."""
+FIT_ROWS = 400
 """Training samples used, evenly spaced: enough for a handful of parameters."""
 LEVEL_STD_DB = 20.0
 """Of levels about their mean: holds those of receivers that were never heard."""
@@ -74,8 +74,12 @@ def fit_path_loss(train: Sample) -> PathLoss:
     decades = _decades_db(some, some["position_m"].astype(np.float64)[:, None])[:, 0]
     heard, known = some["heard"], int(train["identity"].max(initial=0))
     threshold = float(train["rss_db"][train["heard"]].min(initial=np.inf))
-    level = float((some["rss_db"].astype(np.float64) + 3.0 * decades)[heard].mean()) if heard.any() else 0.0
-    start = np.array([3.0, math.log(6.0), math.log(3.0), *[level] * (known + 1)])
+    at_1_km = np.where(heard, some["rss_db"].astype(np.float64) + 3.0 * decades, 0.0)
+    mean = at_1_km.sum() / max(heard.sum(), 1)
+    # One pseudo-reading of the mean each: receivers never heard start there.
+    times = 1 + np.bincount(some["identity"].ravel(), heard.ravel(), minlength=known + 1)
+    level = mean + np.bincount(some["identity"].ravel(), (at_1_km - mean * heard).ravel(), minlength=known + 1) / times
+    start = np.array([3.0, math.log(6.0), math.log(3.0), *level])
     bounds = [EXPONENTS, *[tuple(np.log(SPREADS_DB))] * 2, *[(None, None)] * (known + 1)]
     fitted = minimize(_cost, start, args=(some, decades, threshold), jac=True, method="L-BFGS-B", bounds=bounds).x
     sigma, spread = np.exp(fitted[1:3])
