@@ -32,7 +32,7 @@ FIX_CHUNK = 8
 CELL_CHUNK = 4096
 """Cells whose field is computed at once."""
 CELLS_PER_CORRELATION = 20
-"""Of the shadowing, on the grid by default: at half the spacing the error then changes by less than 1.5 %."""
+"""Cells of the grid, by default, to the shadowing's correlation distance: half of that changes the error by 0.7 %."""
 COARSEST_M = 500.0
 
 

@@ -38,7 +38,7 @@ def r68_isotropic(sigma_m: float) -> float:
 
 def pooled_r68(covariance_m2: Float64[ndarray, "N 2 2"], rng: np.random.Generator, *, draws: int = DRAWS) -> float:
     """Radius in metres that holds 68 % of the pooled draws from each fix's own N(0, C); infinite if too few bind."""
-    known = np.isfinite(covariance_m2).all(axis=(1, 2))
+    known = _bound(covariance_m2)
     spread = np.sqrt(np.linalg.eigvalsh(np.where(known[:, None, None], covariance_m2, np.eye(2))))
     radius = np.linalg.norm(rng.normal(size=(draws, len(spread), 2)) * spread, axis=-1)
     return float(np.quantile(np.where(known, radius, np.inf), 0.68, method="higher"))
@@ -59,10 +59,15 @@ def bound_of_covariances(
     Raises:
         DataError: A fix is not bound, so that the mean is infinite.
     """
-    unbound = ~np.isfinite(covariance_m2).all(axis=(1, 2))
+    unbound = ~_bound(covariance_m2)
     if unbound.any():
         got = f"{int(unbound.sum())} of {len(unbound)} that are singular"
         cure = "Leave such fixes out and say so, or report the Bayes bound."
         raise DataError(explain("Cramér-Rao covariances", got=got, allowed="finite ones", cure=cure))
     rmse_m = math.sqrt(np.trace(covariance_m2, axis1=1, axis2=2).mean())
     return {"kind": kind, "p68_m": pooled_r68(covariance_m2, rng), "rmse_m": rmse_m}
+
+
+def _bound(covariance_m2: ndarray) -> ndarray:
+    """Which fixes (N,) have finite covariances."""
+    return np.asarray(np.isfinite(covariance_m2)).all(axis=(1, 2))

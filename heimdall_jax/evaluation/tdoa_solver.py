@@ -19,7 +19,7 @@ from heimdall_jax.evaluation.ranges import Path, distance_and_slope, distance_m
 from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S
 
 HUBER = 2.0
-"""Sigmas: 98 % efficient on Gaussian errors (Huber, Annals of Mathematical Statistics 35, 1964)."""
+"""Sigmas: 99 % efficient on Gaussian errors (Huber, Annals of Mathematical Statistics 35, 1964)."""
 CELLS_PER_SIDE = 41
 STARTS = 6
 """Places from which Gauss-Newton starts."""
