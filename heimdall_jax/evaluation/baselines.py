@@ -20,7 +20,7 @@ ALPHAS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 NEIGHBOURS = 5
 TREES = 200
 MIDDLE_DEG = (45.0, 0.0)
-"""Where the ground is taken to curve: within 0.5 % of any latitude's, which is 0.2 m of distance at 150 km."""
+"""Where the ground is taken to curve: within 0.5 % of any latitude's, which is 0.12 m of distance within 150 km."""
 FAR_M = 1e6
 """Stands for the place of an absent receiver in the trees' input: one split sets it apart."""
 

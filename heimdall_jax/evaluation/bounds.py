@@ -70,4 +70,4 @@ def bound_of_covariances(
 
 def _bound(covariance_m2: ndarray) -> ndarray:
     """Which fixes (N,) have finite covariances."""
-    return np.asarray(np.isfinite(covariance_m2)).all(axis=(1, 2))
+    return np.isfinite(covariance_m2.sum(axis=(1, 2)))
