@@ -17,8 +17,8 @@ from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data, load_data, load_test_data
 from heimdall_jax.display import Display
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
-from heimdall_jax.evaluation.baselines import BASELINES, SIMPLE, evaluate_baselines
-from heimdall_jax.evaluation.bounds import posterior_mean
+from heimdall_jax.evaluation.baselines import BASELINES, SIMPLE, evaluate_baselines, possible
+from heimdall_jax.evaluation.bayes import posterior_mean
 from heimdall_jax.evaluation.controls import no_radio
 from heimdall_jax.evaluation.summary import bound_of_errors, error_summary, ground_error_m, summarize, write_metrics
 from heimdall_jax.evaluation.table import closing_table
@@ -204,7 +204,7 @@ def _measure(run: Run, data: Data, *, own: Data) -> dict[str, Any]:
         silent = (no_radio(batch, run.domain.feature_mean) for batch in _batches(run.config, measured))
         blind_m, _ = trainer.predict(run.state, silent)
         controls["no_radio"] = error_summary(ground_error_m(blind_m, columns["position_m"], origin))
-    which = SIMPLE if data.world is not None else tuple(BASELINES)
+    which = possible(SIMPLE if data.world is not None else BASELINES, columns)
     baselines = dict(evaluate_baselines(_fitting_rows(own), columns, which, origin_deg=origin))
     bound = None
     if data.world is not None and data.test_sessions is not None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
 from heimdall_jax.errors import ConfigError, DataError, explain
+from heimdall_jax.evaluation.path_loss import fit_path_loss, likeliest_place
 from heimdall_jax.evaluation.summary import Errors, error_summary, ground_error_m
+from heimdall_jax.evaluation.tdoa_fix import pose
+from heimdall_jax.evaluation.tdoa_solver import solve
 from heimdall_jax.types import Sample
 
 ALPHAS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """Exponents the power-weighted centroid tries: 1 weighs by power, 1/n by inverse distance at path-loss exponent n."""
 NEIGHBOURS = 5
 TREES = 200
+MIDDLE_DEG = (45.0, 0.0)
+"""Where the ground is taken to curve: within 0.5 % of any latitude's, which is 0.12 m of distance within 150 km."""
 FAR_M = 1e6
 """Stands for the place of an absent receiver in the trees' input: one split sets it apart."""
 
@@ -94,17 +99,53 @@ def trees_on_power_and_positions(train: Sample, test: Sample) -> np.ndarray:
     return _trees(train_both, test_both, train["position_m"])
 
 
+def log_distance_likelihood(train: Sample, test: Sample) -> np.ndarray:
+    """The likeliest place by the log-distance law with censoring (`path_loss.py`), fitted on the training samples."""
+    return likeliest_place(fit_path_loss(train), test)
+
+
+def arrival_times(train: Sample, test: Sample) -> np.ndarray:
+    """Robust Gauss-Newton on arrival times (`tdoa_solver.py`), searched where the training truths lie.
+
+    Needs the keys of `TIMING_KEYS`: `tdoa_s` (N, R, R), arrival at i less at j; `tdoa_precision_per_s2` (N, R, R),
+    1 / variance of each pair's delay from noise alone, 0 where there is none; `clock_sigma_s` (N, R), infinite where
+    unknown; `receiver_up_m` (N, R).
+    """
+    place_m = np.concatenate([test["receiver_m"], test["receiver_up_m"][..., None]], axis=-1).astype(np.float64)
+    problem = pose(
+        test["tdoa_s"].astype(np.float64),
+        test["tdoa_precision_per_s2"].astype(np.float64),
+        clock_sigma_s_NR=np.where(test["heard"], test["clock_sigma_s"], np.inf).astype(np.float64),
+        extra_sigma_s=0.0,
+        receiver_m_NRX=np.where(test["present"][..., None], place_m, place_m[:, :1]),
+    )
+    centre_m = prior_mean(train, test)
+    reach_m = np.full(len(centre_m), np.abs(train["position_m"] - centre_m[0]).max())
+    problem = problem._replace(centre_m_NE=centre_m, reach_m_N=reach_m)
+    return solve(problem, origin_deg=MIDDLE_DEG).position_m_NE
+
+
+TIMING_KEYS = ("tdoa_s", "tdoa_precision_per_s2", "clock_sigma_s", "receiver_up_m")
+
 BASELINES: dict[str, Callable[[Sample, Sample], np.ndarray]] = {
     "prior_mean": prior_mean,
     "weighted_centroid": weighted_centroid,
     "knn5": nearest_neighbours,
+    "log_distance": log_distance_likelihood,
+    "tdoa": arrival_times,
     "extra_trees_power": trees_on_power,
     "extra_trees_power_and_positions": trees_on_power_and_positions,
 }
 """By name; each takes training and test samples and gives east, north (N, E) of the test samples in metres."""
 
-SIMPLE = ("prior_mean", "weighted_centroid", "knn5")
+SIMPLE = ("prior_mean", "weighted_centroid", "knn5", "log_distance", "tdoa")
 """Those without trees."""
+
+
+def possible(names: Iterable[str], samples: Sample) -> tuple[str, ...]:
+    """Those of the names whose inputs are among the samples: `tdoa` needs times."""
+    timed = all(key in samples for key in TIMING_KEYS)
+    return tuple(name for name in names if timed or name != "tdoa")
 
 
 def _centroid(samples: Sample, alpha: float, prior_m: np.ndarray) -> np.ndarray:

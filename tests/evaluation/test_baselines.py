@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from heimdall_jax.errors import ConfigError, DataError
-from heimdall_jax.evaluation.baselines import BASELINES, SIMPLE, evaluate_baselines, predict
+from heimdall_jax.evaluation.baselines import BASELINES, SIMPLE, TIMING_KEYS, evaluate_baselines, possible, predict
 from heimdall_jax.geodesy import degrees_to_local
 from heimdall_jax.sources.powder import read_powder
 from heimdall_jax.sources.splits import held_out
@@ -13,14 +13,20 @@ ORIGIN = (40.766, -111.84)
 
 
 def walk(count=200, seed=0, receivers=6):
-    """Transmitters in a square kilometre; power falls by 30 dB a decade of distance, 2 dB noise."""
+    """Transmitters in a square kilometre; power falls by 30 dB a decade of distance, 2 dB noise; times within 50 ns."""
     rng = np.random.default_rng(seed)
     receiver_m = np.random.default_rng(99).uniform(-500, 500, (receivers, 2))
     position_m = rng.uniform(-500, 500, (count, 2))
     distance = np.linalg.norm(position_m[:, None] - receiver_m, axis=-1)
     heard = rng.random((count, receivers)) < 0.8
     power = -20 - 30 * np.log10(distance + 1) + rng.normal(0, 2, distance.shape)
+    arrival = distance / 299_792_458.0 + rng.normal(0, 50e-9, distance.shape)
+    both = heard[:, :, None] & heard[:, None] & ~np.eye(receivers, dtype=bool)
     return {
+        "tdoa_s": np.where(both, arrival[:, :, None] - arrival[:, None], 0.0).astype(np.float32),
+        "tdoa_precision_per_s2": np.where(both, 1 / (2 * 30e-9**2), 0.0).astype(np.float32),
+        "clock_sigma_s": np.full(heard.shape, 40e-9, np.float32),
+        "receiver_up_m": np.zeros(heard.shape, np.float32),
         "rss_db": np.where(heard, power, 0.0).astype(np.float32),
         "receiver_m": np.tile(receiver_m, (count, 1, 1)).astype(np.float32),
         "heard": heard,
@@ -75,12 +81,32 @@ def test_fewer_training_samples_than_neighbours():
 def test_the_order_of_receivers_and_masked_values_change_nothing(name):
     train, test = walk(), walk(20, seed=1)
     order = np.array([3, 1, 5, 0, 4, 2])
-    keys = ("rss_db", "receiver_m", "heard", "present", "identity")
+    keys = ("rss_db", "receiver_m", "heard", "present", "identity", *TIMING_KEYS)
     shuffled = {key: value[:, order] if key in keys else value for key, value in test.items()}
+    for key in ("tdoa_s", "tdoa_precision_per_s2"):
+        shuffled[key] = shuffled[key][:, :, order]
+    shuffled["tdoa_s"] = np.where(shuffled["tdoa_precision_per_s2"] > 0, shuffled["tdoa_s"], np.float32(np.nan))
     shuffled["rss_db"] = np.where(shuffled["heard"], shuffled["rss_db"], np.float32(123.0))
     expected = predict(name, train, test)
-    np.testing.assert_allclose(predict(name, train, shuffled), expected, atol=1e-6)
+    # Sums in another order, squared and halved: a centimetre of the likelihood's flat top.
+    atol = 1e-2 if name in {"log_distance", "tdoa"} else 1e-6
+    np.testing.assert_allclose(predict(name, train, shuffled), expected, atol=atol)
     assert np.linalg.norm(expected - test["position_m"], axis=-1).mean() < 450  # 383 is a square's mean distance
+
+
+def test_times_place_to_metres_and_the_law_better_than_the_centroid():
+    """Medians over three seeds: 38 to 45 m by times of 50 ns, 160 to 184 by powers of 2 dB, 240 to 279 by centroid."""
+    train, test = walk(), walk(200, seed=1)
+    got = evaluate_baselines(train, test, SIMPLE, origin_deg=ORIGIN)
+    assert got["tdoa"]["median"] < 60
+    assert got["tdoa"]["median"] < got["log_distance"]["median"] < 0.8 * got["weighted_centroid"]["median"]
+
+
+def test_what_needs_times_is_left_out_without_them():
+    timed = walk(3)
+    assert possible(SIMPLE, timed) == SIMPLE
+    powers = {key: value for key, value in timed.items() if key not in TIMING_KEYS}
+    assert set(BASELINES) - set(possible(BASELINES, powers)) == {"tdoa"}
 
 
 def test_unknown_receivers_are_left_out_of_power_vectors():
@@ -150,7 +176,11 @@ def powder(powder_folder):
 def test_the_reference_points_of_powder(powder, split, count, expected):
     """Means and medians in metres on all rows that are not test, as measured by others on the same files.
 
-    72 readings of receivers at impossible places, which they kept, are masked here: 2.5 % of tolerance.
+    72 readings of receivers at impossible places, which they kept, are masked here: 2.5 % of tolerance without trees.
+    Trees, time split, mean / median over 5 seeds: on power 194.2 +- 1.6 / 152.6 +- 1.0; on power and positions 206.3 +-
+    1.3 / 155.8 +- 1.4. That last is the masking's doing, not the seed's: the files as they come give 199.3 / 152.0, the
+    same with the 72 masked 205.8 / 155.8, and how absence is coded changes nothing. Hence the distance between those
+    means and three standard deviations: 3.5 % and 7 %.
     """
     data, samples, folder = powder
     test, _ = held_out(data.sessions, split, folder=folder)
@@ -159,5 +189,6 @@ def test_the_reference_points_of_powder(powder, split, count, expected):
     parts = ({key: value[rows] for key, value in samples.items()} for rows in (train, test))
     got = evaluate_baselines(*parts, list(expected), origin_deg=data.origin_deg)
     for name, (mean, median) in expected.items():
-        assert got[name]["mean"] == pytest.approx(mean, rel=0.025)
-        assert median is None or got[name]["median"] == pytest.approx(median, rel=0.025)
+        rel = {"extra_trees_power": 0.035, "extra_trees_power_and_positions": 0.07}.get(name, 0.025)
+        assert got[name]["mean"] == pytest.approx(mean, rel=rel)
+        assert median is None or got[name]["median"] == pytest.approx(median, rel=rel)

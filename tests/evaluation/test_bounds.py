@@ -1,163 +1,76 @@
-"""The Bayes estimator against SciPy integration of the same likelihood, and against what it must beat."""
+"""From information to the numbers beside a result: closed forms, SciPy, and what must be refused."""
 
-import dataclasses
-
-import jax
 import numpy as np
-import pymap3d
 import pytest
-import scipy.integrate
-import scipy.stats
+from scipy.integrate import quad
+from scipy.optimize import brentq
 
-from heimdall_jax.config import WorldConfig
-from heimdall_jax.errors import ConfigError, DataError
-from heimdall_jax.evaluation.bounds import posterior_mean
-from heimdall_jax.simulation.sessions import SimulatedSessions
-from heimdall_jax.simulation.world import World
-from heimdall_jax.types import Station
-
-THREE = (Station("a", 45.0, 7.0, 300.0), Station("b", 45.25, 7.1, 100.0), Station("c", 45.1, 7.5, 0.0))
-WORLD = World.build(WorldConfig())
-
-
-def heard_of(world, split, count):
-    """Received powers, masks and truths of fresh transmissions."""
-    sent = jax.tree.map(np.asarray, SimulatedSessions(world, split, count).transmissions())
-    return sent.received_power_dbm_R, sent.heard_R, sent.position_m_E.astype(np.float64)
+from heimdall_jax.errors import DataError
+from heimdall_jax.evaluation.bounds import (
+    bound_of_covariances,
+    bound_that_applies,
+    covariance_from_information,
+    pooled_r68,
+    r68_isotropic,
+)
 
 
-def oracle_gain_db(world, latitude, longitude, station):
-    """Float64, with pymap3d's geometry and a plain sum of the field's waves."""
-    index = world.stations.index(station)
-    here = pymap3d.geodetic2ecef(latitude, longitude, 0.0)
-    there = pymap3d.geodetic2ecef(station.latitude_deg, station.longitude_deg, station.altitude_m)
-    east, north, _ = pymap3d.geodetic2enu(latitude, longitude, 0.0, *world.origin_deg, 0.0)
-    wave = np.asarray(world.shadowing.wavenumber_RWE, np.float64)[index] @ [east, north]
-    field = np.sqrt(2 / len(wave)) * np.cos(wave + np.asarray(world.shadowing.phase_RW, np.float64)[index]).sum()
-    # Friis at 1 km and 145 MHz: 75.675 dB.
-    return world.config.shadowing_db * field - 75.6754 - 30 * np.log10(np.linalg.norm(np.subtract(here, there)) / 1000)
+def rng():
+    return np.random.default_rng(0)
 
 
-def oracle(world, power, heard, cells):
-    """Posterior mean and covariance by Simpson over P_0 and a plain sum over `cells` x `cells` places."""
-    (south, west), (north, east) = world.box_deg
-    config = world.config
-    sent = np.linspace(config.power_min_dbm, config.power_max_dbm, 801)
-    places, weights = [], []
-    for i in range(cells[0]):
-        for j in range(cells[1]):
-            longitude, latitude = (
-                west + (i + 0.5) / cells[0] * (east - west),
-                south + (j + 0.5) / cells[1] * (north - south),
-            )
-            likelihood = np.ones_like(sent)
-            for r, station in enumerate(world.stations):
-                mean = sent + oracle_gain_db(world, latitude, longitude, station)
-                if heard[r]:
-                    likelihood = likelihood * scipy.stats.norm.pdf(power[r], mean, config.fading_db)
-                else:
-                    likelihood = likelihood * scipy.stats.norm.cdf(world.threshold_dbm, mean, config.fading_db)
-            places.append(pymap3d.geodetic2enu(latitude, longitude, 0.0, *world.origin_deg, 0.0)[:2])
-            flat = config.power_min_dbm == config.power_max_dbm
-            weights.append(likelihood[0] if flat else scipy.integrate.simpson(likelihood, x=sent))
-    mean = np.average(places, axis=0, weights=weights)
-    return mean, np.cov(np.transpose(places), aweights=weights, bias=True)
+def inside(radius, first, second):
+    """Probability that N(0, diag) lies within a radius, by integrating over the angle."""
+
+    def along(angle):
+        stretch = np.cos(angle) ** 2 / first + np.sin(angle) ** 2 / second
+        return -np.expm1(-0.5 * radius**2 * stretch) / stretch
+
+    return quad(along, 0, 2 * np.pi)[0] / (2 * np.pi * np.sqrt(first * second))
 
 
-def powers_at(world, latitude, longitude):
-    """What the three stations receive of 40 dBm, with a little more and less than their gain."""
-    gain = [oracle_gain_db(world, latitude, longitude, station) for station in world.stations]
-    return np.array([40.0 + np.array(gain) + [1.5, -2.0, 3.0]], np.float32)
+def test_isotropic_radius_is_rayleighs():
+    """physics.md: 1.51 sigma."""
+    assert r68_isotropic(100.0) == pytest.approx(151, rel=2e-3)
+    assert pooled_r68(np.tile(100.0**2 * np.eye(2), (4000, 1, 1)), rng()) == pytest.approx(
+        r68_isotropic(100.0), rel=0.005
+    )
 
 
-@pytest.mark.parametrize(("low", "high"), [(30.0, 47.0), (40.0, 41.0), (40.5, 40.5)], ids=["wide", "narrow", "known"])
-def test_posterior_is_the_integral_of_the_likelihood(low, high):
-    config = dataclasses.replace(WorldConfig(), power_min_dbm=low, power_max_dbm=high, fading_db=3.0)
-    world = World.build(config, stations=THREE)
-    power, heard = powers_at(world, 45.12, 7.2), np.ones((1, 3), bool)
-    # The box is 39.4 km by 27.8 km: 8 by 6 cells of at most 5 km.
-    mean, covariance = posterior_mean(world, power, heard, spacing_m=5000.0)
-    expected_mean, expected_covariance = oracle(world, power[0], heard[0], (8, 6))
-    np.testing.assert_allclose(mean[0], expected_mean, atol=5.0)
-    np.testing.assert_allclose(covariance[0], expected_covariance, rtol=2e-3, atol=2e-3 * 1e6)
+def test_pooled_radius_of_different_ellipses_is_the_mixtures():
+    """Half the fixes circular, half long and turned; the oracle is the root of the mixture's distribution."""
+    turn = np.array([[np.cos(0.7), -np.sin(0.7)], [np.sin(0.7), np.cos(0.7)]])
+    covariance = np.concatenate(
+        [np.tile(np.eye(2), (2000, 1, 1)), np.tile(turn @ np.diag([100.0, 4.0]) @ turn.T, (2000, 1, 1))]
+    )
+    expected = brentq(lambda r: 0.5 * inside(r, 1.0, 1.0) + 0.5 * inside(r, 100.0, 4.0) - 0.68, 0.1, 50)
+    assert pooled_r68(covariance, rng()) == pytest.approx(expected, rel=0.01)
 
 
-def test_silence_counts():
-    config = dataclasses.replace(WorldConfig(), fading_db=3.0, detection_snr_db=40.0)
-    world = World.build(config, stations=THREE)
-    heard = np.array([[True, True, False], [False, True, False], [False, False, False]])
-    power = np.where(heard, powers_at(world, 45.12, 7.2), np.nan)  # what was not heard must not be read
-    mean, covariance = posterior_mean(world, power, heard, spacing_m=5000.0)
-    for row in range(3):
-        expected_mean, expected_covariance = oracle(world, power[row], heard[row], (8, 6))
-        np.testing.assert_allclose(mean[row], expected_mean, atol=10.0)
-        np.testing.assert_allclose(covariance[row], expected_covariance, rtol=2e-3, atol=2e-3 * 1e6)
+def test_singular_information_says_nothing():
+    information = np.array([[[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]], [[4.0, 0.0], [0.0, 0.25]]])
+    covariance = covariance_from_information(information)
+    assert np.isinf(covariance[:2].diagonal(axis1=1, axis2=2)).all()
+    np.testing.assert_allclose(covariance[2], [[0.25, 0.0], [0.0, 4.0]])
+    assert pooled_r68(covariance, rng()) == np.inf
+    assert np.isfinite(pooled_r68(np.concatenate([covariance[2:]] * 9 + [covariance[:1]]), rng()))
 
 
-@pytest.fixture(scope="module")
-def fixes():
-    """300 transmissions of the default world, and the posterior on a 2 km grid."""
-    power, heard, truth_m = heard_of(WORLD, "test", 300)
-    mean, covariance = posterior_mean(WORLD, power, heard, spacing_m=2000.0)
-    return power, heard, truth_m, mean, covariance
+def test_which_bound_applies():
+    """physics.md: where the radius exceeds a quarter of the region, Bayes."""
+    for share, expected in ((0.24, "cramer-rao"), (0.26, "bayes")):
+        sigma_m = share * 100_000 / r68_isotropic(1.0)
+        covariance = np.tile(sigma_m**2 * np.eye(2), (500, 1, 1))
+        assert bound_that_applies(covariance, rng(), region_m=100_000.0) == expected
 
 
-def squared_error(position_m, truth_m):
-    return np.sum((position_m - truth_m) ** 2, axis=1)
+def test_the_entry_of_metrics_json():
+    got = bound_of_covariances("cramer-rao", np.tile(np.diag([9.0, 16.0]), (2000, 1, 1)), rng())
+    assert set(got) == {"kind", "p68_m", "rmse_m"}
+    assert got["rmse_m"] == pytest.approx(5.0)
+    assert inside(got["p68_m"], 9.0, 16.0) == pytest.approx(0.68, abs=0.005)
 
 
-@pytest.mark.parametrize("rival", ["power centroid", "amplitude centroid", "strongest", "prior mean"])
-def test_no_simple_estimator_beats_it(fixes, rival):
-    power, heard, truth_m, mean, _ = fixes
-    stations = np.asarray(WORLD.station_m_RX, np.float64)[:, :2]
-    weight = {
-        "power centroid": 10 ** (power.astype(np.float64) / 10),
-        "amplitude centroid": 10 ** (power.astype(np.float64) / 20),
-        "strongest": np.equal(power, power.max(axis=1, keepdims=True)),
-        "prior mean": np.zeros(power.shape),
-    }[rival]
-    weight = np.where(heard, weight, 0)
-    rival_m = weight @ stations / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
-    gain = squared_error(rival_m, truth_m) - squared_error(mean, truth_m)
-    assert gain.mean() > 4 * gain.std() / np.sqrt(gain.size)
-
-
-def test_claimed_error_is_the_error_made(fixes):
-    *_, truth_m, mean, covariance = fixes
-    # Under the prior, E|p - mean|^2 = E trace(C) for the exact posterior; a 2 km grid is near it.
-    difference = np.trace(covariance, axis1=1, axis2=2) - squared_error(mean, truth_m)
-    assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(difference.size)
-
-
-def test_order_and_chunks_do_not_matter(fixes):
-    power, heard, _, mean, covariance = fixes
-    rows = np.array([299, 3, 17])
-    again, spread = posterior_mean(WORLD, power[rows], heard[rows], spacing_m=2000.0)
-    np.testing.assert_allclose(again, mean[rows], atol=0.5)
-    np.testing.assert_allclose(spread, covariance[rows], rtol=1e-4, atol=1.0)
-
-
-@pytest.mark.slow
-def test_half_the_spacing_changes_the_error_by_less_than_two_percent():
-    power, heard, truth_m = heard_of(WORLD, "test", 2000)
-    rmse = [
-        np.sqrt(squared_error(posterior_mean(WORLD, power, heard, spacing_m=spacing)[0], truth_m).mean())
-        for spacing in (500.0, 250.0)
-    ]
-    assert rmse[1] == pytest.approx(rmse[0], rel=0.02)
-
-
-def test_bad_input_is_refused():
-    power, heard = np.zeros((2, 7), np.float32), np.ones((2, 7), bool)
-    with pytest.raises(ConfigError, match="spacing_m"):
-        posterior_mean(WORLD, power, heard, spacing_m=0.0)
-    with pytest.raises(DataError, match="One column per station"):
-        posterior_mean(WORLD, power[:, :3], heard[:, :3])
-    with pytest.raises(DataError, match="not finite"):
-        posterior_mean(WORLD, np.full_like(power, np.nan), heard)
-    certain = World.build(dataclasses.replace(WorldConfig(), fading_db=0.0))
-    with pytest.raises(ConfigError, match="fading_db"):
-        posterior_mean(certain, power, heard)
-    echoing = World.build(dataclasses.replace(WorldConfig(), echoes=1))
-    with pytest.raises(ConfigError, match=r"echoes.*world.echoes to 0"):
-        posterior_mean(echoing, power, heard)
+def test_fixes_without_a_bound_are_refused():
+    with pytest.raises(DataError, match="1 of 2 that are singular"):
+        bound_of_covariances("cramer-rao", np.stack([np.eye(2), np.diag([np.inf, np.inf])]), rng())
