@@ -12,16 +12,20 @@ the common time is eliminated. At R = 2 it is Stein's formula (IEEE Trans. ASSP 
 
 from __future__ import annotations
 
+import math
+
 import jax.numpy as jnp
 from jax import Array
 
+from heimdall_jax.features.interpolation import safe_ratio
 from heimdall_jax.features.pairs import solve_sums
 
 LEAST_NOISE = 1e-6
 """Smallest share of noise that is told from none: SNR is reported up to 60 dB."""
 LEAST_COEFFICIENT = 1e-6
-BANDWIDTH_SIGMAS = 3.0
-"""Noise alone must not look like bandwidth, by this many of its standard deviations."""
+BANDWIDTH_SIGMAS = 6.0
+"""Noise alone must not look like bandwidth, by this many of its standard deviations in one pair. A carrier's peak is
+the highest of many noisy lags, where noise curves down: by 1.6 of them on every pair, 4.4 where it is keyed."""
 
 
 def pair_snr(coefficient_BRR: Array) -> Array:
@@ -49,14 +53,13 @@ def receiver_snr(coefficient_BRR: Array, pair_BRR: Array, samples: float) -> Arr
 
 
 def bandwidth_squared(curvature_BRR: Array, snr_BR: Array, pair_BRR: Array, samples: float) -> tuple[Array, Array]:
-    """Mean square frequency about its mean (B,) in radians per sample, squared, and what noise alone adds to it.
+    """Mean square frequency about its mean (B,) in radians per sample, squared, and the least that is no noise.
 
     The mean over pairs of the peaks' curvatures, weighted by precision. Noise that two receivers do not share is white,
-    and its part of the curvature has the standard deviation pi^2 / sqrt(10 samples sum g_i g_j).
+    and its part of a pair's curvature has the standard deviation pi^2 / sqrt(10 samples g_i g_j).
     """
-    weight = pair_BRR * snr_BR[..., :, None] * snr_BR[..., None, :]
-    total = jnp.sum(weight, axis=(-2, -1))
-    safe = jnp.where(total > 0, total, jnp.ones_like(total))
-    square = jnp.where(total > 0, jnp.sum(weight * curvature_BRR, axis=(-2, -1)) / safe, jnp.zeros_like(total))
-    noise = BANDWIDTH_SIGMAS * jnp.pi**2 / jnp.sqrt(10 * samples * safe / 2)
-    return square, noise
+    product = pair_BRR * snr_BR[..., :, None] * snr_BR[..., None, :]
+    total = jnp.sum(product, axis=(-2, -1))
+    square = safe_ratio(jnp.sum(product * curvature_BRR, axis=(-2, -1)), total)
+    sigma = safe_ratio(jnp.sum(jnp.sqrt(product), axis=(-2, -1)), total) * (math.pi**2 / math.sqrt(10 * samples))
+    return square, BANDWIDTH_SIGMAS * sigma

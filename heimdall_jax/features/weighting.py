@@ -1,8 +1,8 @@
 """Generalised cross-correlation (Knapp and Carter 1976): weights on the cross-spectrum, smoothed over frequency.
 
-Spectra are sums over the lags, tapered by a Hann window (Blackman and Tukey), which equals averaging over blocks; with
-one unsmoothed spectrum per recording SCOT would be PHAT. Both sharpen peaks that echoes broaden, and both pay for it in
-noise: plain correlation is the one that meets the bound.
+Spectra are sums over the lags under a window that is flat where delays are (Blackman and Tukey), which equals averaging
+over blocks; with one unsmoothed spectrum per recording SCOT would be PHAT. Both sharpen peaks that echoes broaden, and
+both pay for it in noise: plain correlation is the one that meets the bound.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 from jax import Array
 from numpy import ndarray
 
-GUARD = 1e-3
-"""Bins weaker than this share of the strongest get no larger weight: silence and carriers stay finite."""
-SILENT = 1e-20
+LEAST_COHERENCE = 0.1
+"""Magnitude of coherence below which a bin is noise to PHAT: of 12,000 samples noise alone shows 0.05."""
+SILENT = 1e-12
 
 
 def weigh(
@@ -30,29 +30,28 @@ def weigh(
         real: Lags -max_lag..max_lag, offsets removed.
         imaginary: As `real`.
         same_BRR: 1 on the diagonal, else 0.
-        method: "phat": 1 / |S_ij|; "scot": 1 / sqrt(S_ii S_jj).
+        method: "phat": 1 / |S_ij|, guarded where the two are not coherent; "scot": 1 / sqrt(S_ii S_jj).
     """
     if method == "plain":
         return real, imaginary
-    forward, back, window = _transforms(real.shape[-1])
-    lags = [jnp.sum(part, axis=1) * jnp.asarray(window, real.dtype)[None, None, None] for part in (real, imaginary)]
-    power = sum(part**2 for part in _multiply(*lags, forward))
-    if method == "scot":
-        own = jnp.sqrt(jnp.sum(power * same_BRR[..., None], axis=-2))
-        power = own[:, :, None] * own[:, None, :]
-    largest = jnp.max(power, axis=-1, keepdims=True)
-    weight = jax.lax.rsqrt(power + GUARD**2 * largest + SILENT) * jnp.sqrt(largest + SILENT)
-    spectrum = (part * weight[:, None] for part in _multiply(real, imaginary, forward))
-    return _multiply(*spectrum, back)
+    forward, back = _transforms(real.shape[-1])
+    spectrum = _multiply(real, imaginary, forward)
+    power = sum(jnp.sum(part, axis=1) ** 2 for part in spectrum)
+    own = jnp.sqrt(jnp.sum(power * same_BRR[..., None], axis=-2))
+    both = own[:, :, None] * own[:, None, :]
+    square = both if method == "scot" else power + LEAST_COHERENCE**2 * both
+    weight = jax.lax.rsqrt(square + SILENT)[:, None]
+    return _multiply(*(part * weight for part in spectrum), back)
 
 
 @functools.cache
-def _transforms(lags: int) -> tuple[ndarray, ndarray, ndarray]:
-    """Complex DFT (K, F) from lags to twice as many bins, its inverse (F, K), and a Hann window (K,)."""
+def _transforms(lags: int) -> tuple[ndarray, ndarray]:
+    """Complex DFT (K, F) from windowed lags to twice as many bins, and its inverse (F, K)."""
     lag = np.arange(lags) - lags // 2
     angle = 2 * np.pi * np.outer(lag, np.arange(2 * lags)) / (2 * lags)
-    window = 0.5 + 0.5 * np.cos(2 * np.pi * lag / (lags + 1))
-    return np.exp(-1j * angle), np.exp(1j * angle).T / (2 * lags), window
+    fall = np.clip(2 * np.abs(lag) / (lags // 2 + 1) - 1, 0, 1)
+    window = 0.5 + 0.5 * np.cos(np.pi * fall)
+    return window[:, None] * np.exp(-1j * angle), np.exp(1j * angle).T / (2 * lags)
 
 
 def _multiply(real: Array, imaginary: Array, matrix: ndarray) -> tuple[Array, Array]:
