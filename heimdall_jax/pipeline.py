@@ -13,19 +13,17 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from heimdall_jax.assessment import batches_of, measure, takes_any_order
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data, load_data, load_test_data
 from heimdall_jax.display import Display
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
-from heimdall_jax.evaluation.baselines import BASELINES, SIMPLE, evaluate_baselines, possible
-from heimdall_jax.evaluation.bayes import posterior_mean
-from heimdall_jax.evaluation.controls import no_radio
-from heimdall_jax.evaluation.summary import bound_of_errors, error_summary, ground_error_m, summarize, write_metrics
+from heimdall_jax.evaluation.summary import write_metrics
 from heimdall_jax.evaluation.table import closing_table
 from heimdall_jax.export.parity import Report
 from heimdall_jax.run import CHECKPOINTS, CONFIG, Run, begin, make_trainer, open_run, record, start_tracking
 from heimdall_jax.tracking import Tracker, open_tracker
-from heimdall_jax.training.batches import evaluation_batches, iterate, training_batches
+from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.dataset import HeimdallDataset
 from heimdall_jax.training.loop import Loop, Progress
@@ -64,7 +62,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         with _ending(tracker):
             _fit(config, data, fit, out, tracker, display)
             run = open_run(out)
-            metrics = _measure(run, data, own=data)
+            metrics = measure(run, data, own=data)
             write_metrics(out / METRICS, metrics)
             version = _deliver(run, data, metrics, tracker)
     files: dict[str, Path | str] = {"run": out, "model": out / MODEL}
@@ -110,7 +108,7 @@ def evaluate(
         cache = _cache(config, folder)
         data = load_test_data(asked, run.domain, cache=cache, progress=display.reading)
         _report(console, data)
-        metrics = _measure(run, data, own=load_data(config, cache=cache))
+        metrics = measure(run, data, own=load_data(config, cache=cache))
     if out is None:
         out = folder if not changes else folder / "evaluations" / f"{Path(asked.data.path).name}-{data.split}"
     write_metrics(out / METRICS, metrics)
@@ -138,7 +136,7 @@ def _prepare_fit(config: Config, data: Data) -> _Fit:
         seed=config.seed,
         total_steps=total_steps,
         radio_map=_radio_map(config, data.train),
-        close_ranks=_any_order(config),
+        close_ranks=takes_any_order(config),
     )
     return _Fit(make_trainer(config, data.domain, total_steps), batches, steps_per_epoch, total_steps)
 
@@ -155,7 +153,7 @@ def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, dis
         loop = Loop(
             trainer=trainer,
             batches=lambda start: iterate(fit.batches, start, training.prefetch),
-            validate=lambda state: trainer.evaluate(state, _batches(config, validation)),
+            validate=lambda state: trainer.evaluate(state, batches_of(config, validation)),
             checkpoints=checkpoints,
             tracker=tracker,
             config=training,
@@ -168,16 +166,6 @@ def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, dis
         loop.run(state)
 
 
-def _batches(config: Config, side: HeimdallDataset) -> Iterator[Sample]:
-    """Every sample of a side once, as the configured network takes it."""
-    return evaluation_batches(side, config.training.batch_size, close_ranks=_any_order(config))
-
-
-def _any_order(config: Config) -> bool:
-    """Whether the configured network takes receivers in any order and number."""
-    return config.model.name == "receiver_set"
-
-
 def _radio_map(config: Config, train: HeimdallDataset) -> RadioMap | None:
     """The propagation model to draw samples from, if the config asks for any."""
     if config.augmentation.simulated == 0.0:
@@ -186,56 +174,6 @@ def _radio_map(config: Config, train: HeimdallDataset) -> RadioMap | None:
         cure = "Set it to 0, or use --model.name receiver_set without spectrograms."
         raise ConfigError(explain("augmentation.simulated", got="spectrograms", allowed="powers only", cure=cure))
     return fit_radio_map(train.columns(), config.radio_map)
-
-
-def _measure(run: Run, data: Data, *, own: Data) -> dict[str, Any]:
-    """`metrics.json` of a model on the test side, or on validation where the split has no test.
-
-    `own` is what the model was trained on: the baselines are fitted on its training and validation rows.
-    """
-    side = data.test or data.validation
-    assert side is not None
-    measured = side.subset(np.flatnonzero(side.columns()["weight"] > 0))
-    trainer, origin = run.trainer, run.domain.origin_deg
-    columns = measured.columns()
-    position_m, covariance_m2 = trainer.predict(run.state, _batches(run.config, measured))
-    controls = {}
-    if "rss_db" in trainer.inputs:
-        silent = (no_radio(batch, run.domain.feature_mean) for batch in _batches(run.config, measured))
-        blind_m, _ = trainer.predict(run.state, silent)
-        controls["no_radio"] = error_summary(ground_error_m(blind_m, columns["position_m"], origin))
-    which = possible(SIMPLE if data.world is not None else BASELINES, columns)
-    baselines = dict(evaluate_baselines(_fitting_rows(own), columns, which, origin_deg=origin))
-    bound = None
-    if data.world is not None and data.test_sessions is not None:
-        sent = data.test_sessions.transmissions(measured.source_indices.tolist())
-        best_m, _ = posterior_mean(data.world, np.asarray(sent.received_power_dbm_R), np.asarray(sent.heard_R))
-        errors = ground_error_m(best_m, columns["position_m"], origin)
-        bound, baselines["posterior_mean"] = bound_of_errors("posterior mean", errors), error_summary(errors)
-    metrics = summarize(
-        position_m,
-        covariance_m2,
-        columns["position_m"],
-        origin_deg=origin,
-        dataset=data.name,
-        split=data.split if data.test is not None else f"{data.split} (validation)",
-        truth_error_m=columns["position_error_m"],
-        start_time_s=measured.start_time_s if data.world is None else None,
-        baselines=baselines,
-        controls=controls,
-        bound=bound,
-    )
-    seen = set() if data.world is not None or own.train is None else set(own.train.session_ids)
-    metrics["n_trained_on"] = len(seen.intersection(measured.session_ids))
-    return metrics | {"skipped": data.skipped, "notes": list(data.notes), "step": run.step}
-
-
-def _fitting_rows(own: Data) -> Sample:
-    """All rows that are not test: what a classical estimator, which needs no validation, may be fitted on."""
-    assert own.train is not None
-    assert own.validation is not None
-    train, validation = own.train.columns(), own.validation.columns()
-    return {key: np.concatenate([value, validation[key]]) for key, value in train.items()}
 
 
 def _deliver(run: Run, data: Data, metrics: Mapping[str, Any], tracker: Tracker) -> str:

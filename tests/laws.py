@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     # Only these join rooms: pipeline and the parts it is made of.
     "pipeline": EVERYTHING,
     "datasets": EVERYTHING,
+    "assessment": EVERYTHING,
     "preparation": EVERYTHING,
     "run": EVERYTHING,
     "command": BASE | {"pipeline"},

@@ -107,14 +107,17 @@ def log_distance_likelihood(train: Sample, test: Sample) -> np.ndarray:
 def arrival_times(train: Sample, test: Sample) -> np.ndarray:
     """Robust Gauss-Newton on arrival times (`tdoa_solver.py`), searched where the training truths lie.
 
-    Needs the keys of `TIMING_KEYS`: `tdoa_s` (N, R, R), arrival at i less at j; `tdoa_precision_per_s2` (N, R, R),
-    1 / variance of each pair's delay from noise alone, 0 where there is none; `clock_sigma_s` (N, R), infinite where
-    unknown; `receiver_up_m` (N, R).
+    Needs the keys of `TIMING_KEYS`: `tdoa_s` (N, R, R), arrival at i less at j, where `timing_valid` (N, R, R);
+    `arrival_precision_per_s2` (N, R), 1 / variance of each arrival from noise alone; `clock_sigma_s` (N, R), infinite
+    where unknown; `receiver_up_m` (N, R).
     """
+    with np.errstate(divide="ignore"):
+        variance = 1 / test["arrival_precision_per_s2"].astype(np.float64)
+    precision = np.where(test["timing_valid"], 1 / (variance[:, :, None] + variance[:, None, :]), 0.0)
     place_m = np.concatenate([test["receiver_m"], test["receiver_up_m"][..., None]], axis=-1).astype(np.float64)
     problem = pose(
         test["tdoa_s"].astype(np.float64),
-        test["tdoa_precision_per_s2"].astype(np.float64),
+        precision,
         clock_sigma_s_NR=np.where(test["heard"], test["clock_sigma_s"], np.inf).astype(np.float64),
         extra_sigma_s=0.0,
         receiver_m_NRX=np.where(test["present"][..., None], place_m, place_m[:, :1]),
@@ -125,7 +128,7 @@ def arrival_times(train: Sample, test: Sample) -> np.ndarray:
     return solve(problem, origin_deg=MIDDLE_DEG).position_m_NE
 
 
-TIMING_KEYS = ("tdoa_s", "tdoa_precision_per_s2", "clock_sigma_s", "receiver_up_m")
+TIMING_KEYS = ("tdoa_s", "timing_valid", "arrival_precision_per_s2", "clock_sigma_s", "receiver_up_m")
 
 BASELINES: dict[str, Callable[[Sample, Sample], np.ndarray]] = {
     "prior_mean": prior_mean,

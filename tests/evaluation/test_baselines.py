@@ -24,7 +24,8 @@ def walk(count=200, seed=0, receivers=6):
     both = heard[:, :, None] & heard[:, None] & ~np.eye(receivers, dtype=bool)
     return {
         "tdoa_s": np.where(both, arrival[:, :, None] - arrival[:, None], 0.0).astype(np.float32),
-        "tdoa_precision_per_s2": np.where(both, 1 / (2 * 30e-9**2), 0.0).astype(np.float32),
+        "timing_valid": both,
+        "arrival_precision_per_s2": np.where(heard, 1 / 30e-9**2, 0.0).astype(np.float32),
         "clock_sigma_s": np.full(heard.shape, 40e-9, np.float32),
         "receiver_up_m": np.zeros(heard.shape, np.float32),
         "rss_db": np.where(heard, power, 0.0).astype(np.float32),
@@ -83,9 +84,9 @@ def test_the_order_of_receivers_and_masked_values_change_nothing(name):
     order = np.array([3, 1, 5, 0, 4, 2])
     keys = ("rss_db", "receiver_m", "heard", "present", "identity", *TIMING_KEYS)
     shuffled = {key: value[:, order] if key in keys else value for key, value in test.items()}
-    for key in ("tdoa_s", "tdoa_precision_per_s2"):
+    for key in ("tdoa_s", "timing_valid"):
         shuffled[key] = shuffled[key][:, :, order]
-    shuffled["tdoa_s"] = np.where(shuffled["tdoa_precision_per_s2"] > 0, shuffled["tdoa_s"], np.float32(np.nan))
+    shuffled["tdoa_s"] = np.where(shuffled["timing_valid"], shuffled["tdoa_s"], np.float32(np.nan))
     shuffled["rss_db"] = np.where(shuffled["heard"], shuffled["rss_db"], np.float32(123.0))
     expected = predict(name, train, test)
     # Sums in another order, squared and halved: a centimetre of the likelihood's flat top.
