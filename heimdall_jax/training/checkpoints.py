@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,9 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from heimdall_jax.errors import StorageError, explain
+
+RETIRED = ".retired"
+"""Where steps that are no longer kept go, whole: a kill while one is deleted must not leave half of it as a step."""
 
 
 class Checkpoints:
@@ -39,21 +43,25 @@ class Checkpoints:
                 best_mode="min",
                 preservation_policy=newest_and_best,
                 cleanup_tmp_directories=True,
+                todelete_subdir=RETIRED,
             )
         )
-        self.folder = folder.resolve()
+        self.folder, self._read_only = folder.resolve(), read_only
         with _storage(self.folder):
             if read_only and not self.folder.exists():
                 raise FileNotFoundError(errno.ENOENT, "no such folder", str(self.folder))
             if self.folder.exists() and not self.folder.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, "a file is in its place", str(self.folder))
             self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._delete_retired()
 
     def save(self, step: int, state: Any, record: dict[str, Any], validation_loss: float | None) -> None:
         """Start writing a step; `validation_loss` None marks one that cannot be the best."""
         loss = math.inf if validation_loss is None else validation_loss
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
         with _storage(self.folder):
+            self._manager.wait_until_finished()
+            self._delete_retired()
             self._manager.save(step, args=items, metrics={"validation_loss": loss})
 
     def wait(self) -> None:
@@ -94,6 +102,12 @@ class Checkpoints:
         """Finish writing and release the folder."""
         with _storage(self.folder):
             self._manager.close()
+        self._delete_retired()
+
+    def _delete_retired(self) -> None:
+        """Only while nothing is being written: Orbax moves a step there once the one that replaces it is whole."""
+        if not self._read_only:
+            shutil.rmtree(self.folder / RETIRED, ignore_errors=True)
 
     def __enter__(self) -> Checkpoints:
         return self

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from heimdall_jax.errors import StorageError
-from heimdall_jax.training.checkpoints import Checkpoints
+from heimdall_jax.training.checkpoints import RETIRED, Checkpoints
 
 
 def state_of(value: float) -> dict[str, jax.Array]:
@@ -27,6 +27,26 @@ def test_keeps_the_newest_even_when_it_is_the_worst(tmp_path: Path) -> None:
         assert sorted(int(p.name) for p in (tmp_path / "c").iterdir() if p.name.isdigit()) == [1, 4]
         assert checkpoints.record(1) == {"note": 1}
         np.testing.assert_array_equal(checkpoints.state(1, state_of(0))["weights"], np.full((64, 64), 1.0))
+
+
+def test_a_kill_while_an_old_step_is_deleted_leaves_no_half_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, **options: bool) -> None:
+        for file in [file for file in path.rglob("*") if file.is_file()][::2]:
+            file.unlink()
+
+    with monkeypatch.context() as patch, Checkpoints(tmp_path / "c") as checkpoints:
+        patch.setattr("shutil.rmtree", killed)
+        for step, loss in enumerate([0.5, 0.2, 0.8, 0.9]):
+            checkpoints.save(step, state_of(step), {}, loss)
+        checkpoints.wait()
+        checkpoints._delete_retired()
+    names = [path.name for path in (tmp_path / "c").iterdir() if path.is_dir()]
+    assert sorted(names) == [RETIRED, "1", "3"]
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert not (tmp_path / "c" / RETIRED).exists()
+        assert (checkpoints.best(), checkpoints.latest()) == (1, 3)
 
 
 def test_donating_the_saved_state_does_not_change_what_is_written(tmp_path: Path) -> None:
