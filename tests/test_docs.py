@@ -56,6 +56,7 @@ def leaves(config: Any, where: str = "") -> Iterator[tuple[str, Any]]:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         name = f"{where}{field.name}"
+        value = list(value) if isinstance(value, tuple) else value  # as YAML has it
         yield from leaves(value, f"{name}.") if dataclasses.is_dataclass(value) else [(name, value)]
 
 
