@@ -38,6 +38,8 @@ FARTHEST_STEP = 2.0
 """A step is cut to this many spacings."""
 TRACE = 1e-12
 """Share that every minimum keeps, so that square roots of shares have gradients."""
+ROUNDS = 10
+"""Of the fit of arrival times to pairs: where one pair of six receivers is missing, what is left is under a metre."""
 WORST_CLOCK_S = 1.0
 """Clocks beyond it, and unknown ones, count as this: 300,000 km, which says nothing."""
 
@@ -75,7 +77,7 @@ def arrival_ranges(
     weight = weight / jnp.maximum(jnp.max(weight, axis=(1, 2), keepdims=True), 1e-30)
     total = jnp.maximum(jnp.sum(weight, axis=2), 1e-30)
     arrival = jnp.zeros_like(precision_per_s2)
-    for _ in range(4):
+    for _ in range(ROUNDS):
         arrival = jnp.sum(weight * (tdoa_s + arrival[:, None, :]), axis=2) / total
     return SPEED_OF_LIGHT_M_PER_S * arrival
 
