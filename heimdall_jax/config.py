@@ -234,8 +234,10 @@ class Config:
 
 POWDER = Config(
     data=DataConfig(source="powder", split="time"),
-    model=ModelConfig(name="receiver_set", dropout=0.05, width=96, depth=2),
-    augmentation=AugmentationConfig(receiver_dropout=0.1, power_offset_db=3.0, noise_db=2.0, simulated=0.7),
+    model=ModelConfig(name="receiver_set", dropout=0.05, depth=2),
+    augmentation=AugmentationConfig(
+        receiver_dropout=0.1, power_offset_db=3.0, noise_db=2.0, simulated=0.7, fade_from=0.3
+    ),
     training=TrainingConfig(epochs=250, batch_size=64, ema_decay=0.998, evaluations_per_epoch=0.2),
 )
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from heimdall_jax.assessment import batches_of, measure, takes_any_order
 from heimdall_jax.config import Config
-from heimdall_jax.datasets import Data, load_data, load_test_data
+from heimdall_jax.datasets import Data, load_data, load_test_data, radio_map
 from heimdall_jax.display import Display
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.evaluation.summary import write_metrics
@@ -25,9 +25,7 @@ from heimdall_jax.run import CHECKPOINTS, CONFIG, Run, begin, make_trainer, open
 from heimdall_jax.tracking import Tracker, open_tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
-from heimdall_jax.training.dataset import HeimdallDataset
 from heimdall_jax.training.loop import Loop, Progress
-from heimdall_jax.training.radio_map import RadioMap, fit_radio_map
 from heimdall_jax.training.step import Trainer
 from heimdall_jax.types import Sample
 
@@ -135,7 +133,7 @@ def _prepare_fit(config: Config, data: Data) -> _Fit:
         augmentation=config.augmentation,
         seed=config.seed,
         total_steps=total_steps,
-        radio_map=_radio_map(config, data.train),
+        radio_map=radio_map(config, data.train),
         close_ranks=takes_any_order(config),
     )
     return _Fit(make_trainer(config, data.domain, total_steps), batches, steps_per_epoch, total_steps)
@@ -164,16 +162,6 @@ def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, dis
             progress=progress,
         )
         loop.run(state)
-
-
-def _radio_map(config: Config, train: HeimdallDataset) -> RadioMap | None:
-    """The propagation model to draw samples from, if the config asks for any."""
-    if config.augmentation.simulated == 0.0:
-        return None
-    if config.model.name != "receiver_set" or config.model.spectrogram:
-        cure = "Set it to 0, or use --model.name receiver_set without spectrograms."
-        raise ConfigError(explain("augmentation.simulated", got="spectrograms", allowed="powers only", cure=cure))
-    return fit_radio_map(train.columns(), config.radio_map)
 
 
 def _deliver(run: Run, data: Data, metrics: Mapping[str, Any], tracker: Tracker) -> str:

@@ -10,10 +10,14 @@ from jaxtyping import install_import_hook
 
 install_import_hook("heimdall_jax", "beartype.beartype")
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
+
+from tests.command_line import QUIETENED, CommandLine
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -48,3 +52,12 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tracking")
     open_tracker(TrackingConfig(experiment="template"), folder / "run")
     return folder / DATABASE
+
+
+@pytest.fixture
+def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+    """The scripts; loggers that they quieten are as before afterwards."""
+    levels = {name: logging.getLogger(name).level for name in QUIETENED}
+    yield CommandLine(monkeypatch, capsys)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)

@@ -15,6 +15,7 @@ from heimdall_jax.command import EvaluateArguments, TrainArguments, leave, parse
 from heimdall_jax.config import POWDER, Config
 from heimdall_jax.errors import ConfigError, DataError, NonFiniteError, StorageError
 from heimdall_jax.preparation import PrepareArguments
+from tests.command_line import QUIETENED
 from tests.laws import ROOT
 
 SCRIPTS = ("train", "evaluate", "prepare_data", "validate_export")
@@ -48,8 +49,7 @@ leave(run_script(action, after_stop="go on with --resume"))
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """`run_script` reads the command line and quietens loggers: both are as before afterwards."""
-    names = ("absl", "mlflow.store.db.utils", "urllib3.connectionpool")
-    levels = {name: logging.getLogger(name).level for name in names}
+    levels = {name: logging.getLogger(name).level for name in QUIETENED}
     monkeypatch.setattr(sys, "argv", ["script.py"])
     yield monkeypatch
     for name, level in levels.items():
