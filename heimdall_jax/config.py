@@ -87,7 +87,7 @@ class TimingConfig:
     max_offset_hz: float = 30.0  # largest frequency offset between two receivers that is sought
     min_bandwidth_hz: float = 100.0  # rms; below it a peak falls by less than a tenth over the lags sought
     min_snr_db: float = 13.0
-    """Of a pair after integration. Stein's formula needs 10; the best of all lags and offsets of noise reached 12.5 in 4,032 pairs."""
+    """Of a pair after integration. Stein's formula needs 10; the best peak of noise reached 12.5 in 4,032 pairs."""
     method: Literal["plain", "phat", "scot"] = "plain"
 
 
