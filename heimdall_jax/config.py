@@ -56,21 +56,14 @@ class FeatureConfig:
 class TimingConfig:
     """IQ of all receivers to differences of arrival times (`features/tdoa.py`)."""
 
-    max_lag: int = 24
-    """Lags computed on each side, samples: what `features.interpolation.lags_needed` gives for geometry and clocks."""
-    half_width: int = 16
-    """Of the interpolator, samples; peaks are sought up to max_lag - half_width."""
-    block: int = 128
-    """Samples whose products are summed before the search over frequency: 30 Hz between two receivers cost 1.5 dB."""
-    max_offset_hz: float = 30.0
-    """Largest frequency offset between two receivers that is sought."""
-    min_bandwidth_hz: float = 100.0
-    """Recordings of a smaller rms bandwidth are refused: their peak falls by less than a tenth over the lags sought."""
+    max_lag: int = 24  # lags computed on each side, samples: `features.interpolation.lags_needed`
+    half_width: int = 16  # of the interpolator, samples; peaks are sought up to max_lag - half_width
+    block: int = 128  # samples summed before the search over frequency: 30 Hz between two receivers cost 1.5 dB
+    max_offset_hz: float = 30.0  # largest frequency offset between two receivers that is sought
+    min_bandwidth_hz: float = 100.0  # rms; below it a peak falls by less than a tenth over the lags sought
     min_snr_db: float = 13.0
-    """Pairs whose SNR after integration is smaller are refused. Stein's formula needs 10; 13 keeps the largest of the
-    thousands of lags and offsets that noise alone offers below it."""
+    """Of a pair after integration. Stein's formula needs 10; the best peak of noise reached 12.5 in 4,032 pairs."""
     method: Literal["plain", "phat", "scot"] = "plain"
-    """Weights of the cross-spectrum: none, unit magnitude, or smoothed coherence."""
 
 
 @dataclass(frozen=True)

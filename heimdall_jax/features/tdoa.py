@@ -173,8 +173,8 @@ def _receiver_offsets(
     power = jnp.sum(real, axis=1) ** 2 + jnp.sum(imaginary, axis=1) ** 2
     index = jnp.argmax(power, axis=-1, keepdims=True).astype(jnp.int32)[:, None]
     index = jnp.broadcast_to(index, (*real.shape[:-1], 1))
-    at_peak = (jnp.take_along_axis(x, index, axis=-1)[..., 0] for x in (real, imaginary))
-    return offset_hz + relative_to_strongest(strength, residual_offset(*at_peak, middle_s))
+    at_peak = [jnp.take_along_axis(x, index, axis=-1)[..., 0] for x in (real, imaginary)]
+    return offset_hz + relative_to_strongest(strength, residual_offset(at_peak[0], at_peak[1], middle_s))
 
 
 def _correlate(
@@ -199,12 +199,13 @@ def _correlate(
     peak = _peak(turned, config)
     timed = peak if config.method == "plain" else _peak(weigh(*turned, same, config.method), config)
     lag = timed.index.astype(jnp.float32) - config.max_lag + timed.fraction
-    whole = [jnp.sum(part, axis=1) for part in turned]
-    return _Correlation(*whole, peak, antisymmetric(lag), difference(offset_hz_BR + residual_hz))
+    whole_real, whole_imaginary = (jnp.sum(part, axis=1) for part in turned)
+    return _Correlation(whole_real, whole_imaginary, peak, antisymmetric(lag), difference(offset_hz_BR + residual_hz))
 
 
 def _peak(blocks: tuple[Array, Array], config: TimingConfig) -> Peak:
-    return find_peak(*(jnp.sum(part, axis=1) for part in blocks), config.half_width)
+    real, imaginary = (jnp.sum(part, axis=1) for part in blocks)
+    return find_peak(real, imaginary, config.half_width)
 
 
 def _measure(
@@ -228,8 +229,8 @@ def _measure(
     total = jnp.sum(snr * active_BR, axis=-1)[:, None, None]
     # kappa = 8 pi^2 B_rms^2 B_n T, with B_n T the number of samples.
     kappa = 2 * jnp.maximum(square, 0.0)[:, None, None] * (samples * sample_rate_hz**2)
-    precision = valid * kappa * snr[..., :, None] * snr[..., None, :] / (1 + total)
-    arrival = jnp.max(valid, axis=-1) * kappa[..., 0] * snr * (total / (1 + total))[..., 0]
+    precision = (snr[..., :, None] * snr[..., None, :]) * (valid * kappa / (1 + total))
+    arrival = (jnp.max(valid, axis=-1) * snr) * (kappa * total / (1 + total))[..., 0]
     curve = jnp.sqrt(found.real**2 + found.imaginary**2) * pair_BRR[..., None]
     return {
         "tdoa_s": found.lag_BRR / sample_rate_hz * valid,

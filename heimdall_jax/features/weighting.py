@@ -41,7 +41,7 @@ def weigh(
     both = own[:, :, None] * own[:, None, :]
     square = both if method == "scot" else power + LEAST_COHERENCE**2 * both
     weight = jax.lax.rsqrt(square + SILENT)[:, None]
-    return _multiply(*(part * weight for part in spectrum), back)
+    return _multiply(spectrum[0] * weight, spectrum[1] * weight, back)
 
 
 @functools.cache
@@ -57,7 +57,7 @@ def _transforms(lags: int) -> tuple[ndarray, ndarray]:
 def _multiply(real: Array, imaginary: Array, matrix: ndarray) -> tuple[Array, Array]:
     """Complex product with a constant matrix on the last axis, in real numbers."""
     product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    cosine, sine = jnp.asarray(matrix.real, real.dtype), jnp.asarray(matrix.imag, real.dtype)
+    cosine, sine = (jnp.asarray(part, real.dtype) for part in (np.real(matrix), np.imag(matrix)))
     return (
         product(real, cosine) - product(imaginary, sine),
         product(real, sine) + product(imaginary, cosine),
