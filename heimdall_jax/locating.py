@@ -1,4 +1,4 @@
-"""Where a transmitter is, from GPS-stamped recordings of it. Choices below were made before any fix was looked at.
+"""Where a transmitter is, from GPS-stamped recordings of it. Choices below were made before a real fix was looked at.
 
 **Delays.** Each window of the time that all receivers hold goes through `features.tdoa.iq_to_timing`, as in training:
 plain correlation of the whole band, which meets the bound where PHAT does not. Each lag's sum is divided by what the
@@ -9,7 +9,8 @@ the interpolator's half-width: light cannot be later than that.
 
 **Carrier.** It stays. With lags on equal terms a steady carrier adds one constant to all of them, in phase with the
 rest of a single path, and moves no peak; nor does it change a delay's precision, which depends on power times bandwidth
-squared, to which it adds nothing.
+squared, to which it adds nothing. One that is keyed as a window begins or ends weighs lags unequally: simulated DCF77,
+almost free of noise, is 0.15 to 0.5 km off at three places; 20 us are 6 km.
 
 **Bandwidth gate.** A recording is refused where the correlation of a signal of rms bandwidth B falls by less than a
 tenth from its peak to the end of the lags tau that are sought, exp(-(2 pi B tau)^2 / 2) > 0.9: its peak then is a
