@@ -7,15 +7,28 @@ its local coordinates determine each other exactly. Formulas: Hofmann-Wellenhof,
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from heimdall_jax.errors import DataError, explain
 
 SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
 SEMI_MAJOR_M = 6_378_137.0
 FLATTENING = 1 / 298.257223563
 ECCENTRICITY_SQUARED = FLATTENING * (2 - FLATTENING)
+DIRECTIONS = 4096
+"""Over which a circle's probability is summed: enough for ellipses up to a thousand times as long as wide."""
+
+
+class Ellipse(NamedTuple):
+    """Half-axes in metres, and the longer one's direction in degrees clockwise from north, 0 to below 180."""
+
+    semi_major_m: float
+    semi_minor_m: float
+    azimuth_deg: float
 
 
 def degrees_to_ecef(position_deg: Any, altitude_m: Any = 0.0, xp: ModuleType = np) -> Any:
@@ -115,3 +128,64 @@ def ground_distance_m(a_deg: Any, b_deg: Any) -> np.ndarray:
         degrees_to_ecef(np.asarray(a_deg, np.float64)) - degrees_to_ecef(np.asarray(b_deg, np.float64)), axis=-1
     )
     return np.asarray(2 * mean_radius * np.arcsin(np.minimum(chord / (2 * mean_radius), 1.0)))
+
+
+def error_ellipse(covariance_m2: Any, probability: float) -> Ellipse:
+    """The region of constant density that holds `probability` of N(., C), C (2, 2) in east, north order.
+
+    Its half-axes are the square roots of C's eigenvalues times sqrt(-2 ln(1 - probability)).
+
+    Raises:
+        DataError: C is no covariance, or the probability not between 0 and 1.
+    """
+    variances, directions = _spread(covariance_m2, probability)
+    minor_m, major_m = np.sqrt(variances * -2 * math.log1p(-probability))
+    east, north = directions[:, 1]
+    # The second remainder: of -1e-17 the first is 180.
+    return Ellipse(float(major_m), float(minor_m), float(np.rad2deg(np.arctan2(east, north)) % 180 % 180))
+
+
+def error_radius_m(covariance_m2: Any, probability: float) -> float:
+    """Radius in metres of the circle about the mean that holds `probability` of N(., C), C (2, 2).
+
+    In polar coordinates the integral over the radius is closed, over the angle it is a mean; the radius is bisected.
+
+    Raises:
+        DataError: As `error_ellipse`.
+    """
+    variances, _ = _spread(covariance_m2, probability)
+    angle = np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS)
+    density = np.cos(angle) ** 2 / variances[0] + np.sin(angle) ** 2 / variances[1]
+    share = 1 / (density * np.sqrt(variances.prod()) * DIRECTIONS)
+    low, high = 0.0, math.sqrt(float(variances[1]) * -2 * math.log1p(-probability))
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        outside = float(share @ np.exp(-0.5 * middle**2 * density))
+        low, high = (middle, high) if outside > 1 - probability else (low, middle)
+    return high
+
+
+def covariance_at(covariance_m2: Any, position_m: Any, origin_deg: tuple[float, float]) -> np.ndarray:
+    """C (2, 2) of a ground point, from the origin's axes to east, north at the point itself at `position_m` (2,).
+
+    Meridians converge: 250 km east of the origin north has turned by 2.6 degrees at latitude 49.
+    """
+    place_deg = local_to_degrees(np.asarray(position_m, np.float64), origin_deg)
+    step_m = 10.0
+    there = (float(place_deg[0]), float(place_deg[1]))
+    moved = local_to_degrees(position_m + step_m * np.concatenate([np.eye(2), -np.eye(2)]), origin_deg)
+    local = degrees_to_local(moved, there)
+    turn = ((local[:2] - local[2:]) / (2 * step_m)).T
+    return turn @ np.asarray(covariance_m2, np.float64) @ turn.T
+
+
+def _spread(covariance_m2: Any, probability: float) -> tuple[np.ndarray, np.ndarray]:
+    """Variances along the axes, ascending, and the axes as columns."""
+    matrix = np.asarray(covariance_m2, np.float64)
+    good = matrix.shape == (2, 2) and bool(np.isfinite(matrix).all()) and np.allclose(matrix, matrix.T)
+    variances, directions = np.linalg.eigh(matrix) if good else (np.zeros(2), np.eye(2))
+    if not (variances[0] > 0 and 0 < probability < 1):
+        got = f"{matrix.tolist()} at probability {probability}"
+        allowed = "a symmetric, positive definite (2, 2) matrix, and between 0 and 1"
+        raise DataError(explain("covariance", got=got, allowed=allowed, cure="Check where it comes from."))
+    return variances, directions

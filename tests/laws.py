@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "datasets": EVERYTHING,
     "assessment": EVERYTHING,
     "preparation": EVERYTHING,
+    "locating": EVERYTHING,
     "run": EVERYTHING,
     "command": BASE | {"pipeline"},
     "jobs": BASE | {"pipeline", "command", "store", "tracking", "trackers"},

@@ -14,11 +14,12 @@ from heimdall_jax import config as configs
 from heimdall_jax.command import EvaluateArguments, TrainArguments, leave, parse_train, run_script
 from heimdall_jax.config import POWDER, Config
 from heimdall_jax.errors import ConfigError, DataError, NonFiniteError, StorageError
+from heimdall_jax.locating import LocateArguments
 from heimdall_jax.preparation import PrepareArguments
 from tests.command_line import QUIETENED
 from tests.laws import ROOT
 
-SCRIPTS = ("train", "evaluate", "prepare_data", "validate_export")
+SCRIPTS = ("train", "evaluate", "prepare_data", "validate_export", "locate")
 
 
 def run_by(code: str, number: int) -> tuple[int, str]:
@@ -247,5 +248,5 @@ def test_each_script_answers_help_and_refuses_wrong_flags(name):
 
 def test_every_script_has_a_debug_flag_and_is_tested_here():
     assert {path.stem for path in (ROOT / "scripts").glob("*.py")} == set(SCRIPTS)
-    for kind in (TrainArguments, EvaluateArguments, PrepareArguments):
+    for kind in (TrainArguments, EvaluateArguments, PrepareArguments, LocateArguments):
         assert "debug" in {field.name for field in dataclasses.fields(kind)}

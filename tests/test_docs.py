@@ -22,6 +22,7 @@ from heimdall_jax.export.onnx import OPSET, graph_metadata
 from heimdall_jax.export.parity import LIMITS
 from heimdall_jax.export.signature import COVARIANCE_M2, POSITION_DEG, POSITION_M, describe_inputs
 from heimdall_jax.geodesy import degrees_to_local
+from heimdall_jax.locating import LocateArguments
 from heimdall_jax.preparation import PrepareArguments
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,6 +126,7 @@ FLAGS = {
     "train.py": flags_of(TrainArguments),
     "evaluate.py": flags_of(EvaluateArguments),
     "prepare_data.py": flags_of(PrepareArguments),
+    "locate.py": flags_of(LocateArguments),
     "validate_export.py": flags_of(script_arguments("validate_export")),
 }
 

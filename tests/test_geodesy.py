@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heimdall_jax import geodesy
+from heimdall_jax.errors import DataError
 
 latitude, longitude = st.floats(-85, 85), st.floats(-180, 180)
 PLACES = np.array([[45.044, 7.672], [-33.9, 151.2], [0.0, 0.0], [78.2, 15.6], [40.766, -111.84], [-54.8, -179.9]])
@@ -122,3 +123,48 @@ def test_offsets_in_degrees_are_local_metres():
         np.testing.assert_allclose(geodesy.offset_to_local(offset, origin), exact, atol=0.5)
         single = geodesy.offset_to_local(jnp.asarray(offset, jnp.float32), origin, jnp)
         np.testing.assert_allclose(single, exact, atol=0.6)
+
+
+@pytest.mark.parametrize("azimuth_deg", [0.0, 30.0, 90.0, 135.0])
+def test_an_error_ellipse_has_the_axes_it_was_made_of(azimuth_deg):
+    """68 %: sqrt(-2 ln 0.32) = 1.50959 sigma; 95 %: 2.44775 (chi-square of two)."""
+    along = np.array([np.sin(np.deg2rad(azimuth_deg)), np.cos(np.deg2rad(azimuth_deg))])
+    across = np.array([along[1], -along[0]])
+    covariance = 300.0**2 * np.outer(along, along) + 40.0**2 * np.outer(across, across)
+    for probability, sigmas in ((0.68, 1.50959), (0.95, 2.44775)):
+        ellipse = geodesy.error_ellipse(covariance, probability)
+        assert ellipse.semi_major_m == pytest.approx(300 * sigmas, rel=1e-5)
+        assert ellipse.semi_minor_m == pytest.approx(40 * sigmas, rel=1e-5)
+        assert abs((ellipse.azimuth_deg - azimuth_deg + 90) % 180 - 90) < 1e-6
+        assert 0 <= ellipse.azimuth_deg < 180
+
+
+def test_an_error_radius_is_rayleighs_where_round_and_normal_where_thin():
+    """Rayleigh: 1.50959 sigma hold 68 %; a line: 0.994458 (SciPy 1.15, norm.ppf(0.84)). Between: draws."""
+    assert geodesy.error_radius_m(9.0 * np.eye(2), 0.68) == pytest.approx(3 * 1.50959, rel=1e-5)
+    assert geodesy.error_radius_m(np.diag([1e4, 1.0]), 0.68) == pytest.approx(99.4458, rel=1e-3)
+    covariance = np.array([[9.0, 2.0], [2.0, 4.0]])
+    draws = np.random.default_rng(1).multivariate_normal([0, 0], covariance, 200_000)
+    expected = float(np.quantile(np.hypot(*draws.T), 0.68))
+    assert geodesy.error_radius_m(covariance, 0.68) == pytest.approx(expected, rel=0.01)
+
+
+def test_covariances_turn_by_the_convergence_of_meridians():
+    """By the longitude's difference times the sine of the latitude: 3.5 degrees at 49 give 2.64."""
+    origin, there = (49.0, 5.5), (49.0, 9.0)
+    position_m = geodesy.degrees_to_local(np.array(there), origin)
+    turned = geodesy.covariance_at(np.diag([100.0**2, 10.0**2]), position_m, origin)
+    ellipse = geodesy.error_ellipse(turned, 0.68)
+    # Walking east along the parallel, north at the point has turned to the left: the same direction reads larger.
+    assert ellipse.azimuth_deg == pytest.approx(90 + 3.5 * np.sin(np.deg2rad(49)), abs=0.05)
+    np.testing.assert_allclose(geodesy.covariance_at(turned, np.zeros(2), origin), turned, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("covariance", "probability"),
+    [(np.eye(3), 0.5), (np.diag([1.0, -1.0]), 0.5), (np.eye(2) * np.nan, 0.5), (np.eye(2), 1.0), (np.eye(2), 0.0)],
+)
+def test_no_covariance_has_no_ellipse(covariance, probability):
+    for ask in (geodesy.error_ellipse, geodesy.error_radius_m):
+        with pytest.raises(DataError, match="covariance"):
+            ask(covariance, probability)

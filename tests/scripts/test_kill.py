@@ -149,6 +149,7 @@ def kill_and_compare(tmp_path: Path, data: Path, mlflow_template: Path, *, kills
     compare(killed, whole, steps)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_kills_change_nothing(tmp_path: Path, data: Path, mlflow_template: Path) -> None:
     kill_and_compare(tmp_path, data, mlflow_template, kills=2, epochs=20, seed=0)
