@@ -9,8 +9,8 @@ the interpolator's half-width: light cannot be later than that.
 
 **Carrier.** It stays. With lags on equal terms a steady carrier adds one constant to all of them, in phase with the
 rest of a single path, and moves no peak; nor does it change a delay's precision, which depends on power times bandwidth
-squared, to which it adds nothing. One that is keyed as a window begins or ends weighs lags unequally: simulated DCF77,
-almost free of noise, is 0.15 to 0.5 km off at three places; 20 us are 6 km.
+squared, to which it adds nothing. Simulated DCF77 almost without noise is still 0.15 to 0.5 km off at three places,
+probably for carriers keyed at a window's edges; 20 us are 6 km.
 
 **Bandwidth gate.** A recording is refused where the correlation of a signal of rms bandwidth B falls by less than a
 tenth from its peak to the end of the lags tau that are sought, exp(-(2 pi B tau)^2 / 2) > 0.9: its peak then is a
