@@ -14,8 +14,9 @@ probably for carriers keyed at a window's edges; 20 us are 6 km.
 
 **Bandwidth gate.** A recording is refused where the correlation of a signal of rms bandwidth B falls by less than a
 tenth from its peak to the end of the lags tau that are sought, exp(-(2 pi B tau)^2 / 2) > 0.9: its peak then is a
-plateau that receivers' own distortion moves. So B >= sqrt(-2 ln 0.9) / (2 pi tau); 110 Hz at training's 8 samples,
-44 Hz for receivers 450 km apart. Noise that looks like bandwidth is refused in addition (`features.snr`).
+plateau that receivers' own distortion moves. So B >= sqrt(-2 ln 0.9) / (2 pi tau): 110 Hz at training's 8 samples,
+44 Hz for receivers 450 km apart, and never below 40 Hz, where float32 cannot tell a carrier. Noise that looks like
+bandwidth is refused in addition (`features.snr`).
 
 **Windows.** The median of each pair's delays, and its own standard error.
 
@@ -55,6 +56,8 @@ from heimdall_jax.sources.kiwi_wav import parse_name, read_stamped
 
 GROUND_WAVE_BELOW_HZ = 30e6
 GROUND_SIGMA_US = 20.0
+LEAST_BANDWIDTH_HZ = 40.0
+"""Float32 reads up to 30 Hz from the peak of a carrier without any noise."""
 PEAK_FALLS_BY = 0.1
 """Least fall of a correlation from its peak to the end of the lags sought."""
 NEEDED = 3
@@ -166,7 +169,7 @@ def timing_config(recordings: KiwiRecordings, extra_sigma_s: float) -> TimingCon
         for j in range(i)
     )
     sought_s = max(max_lag - half_width, 1) / recordings.sample_rate_hz
-    least_hz = math.sqrt(-2 * math.log1p(-PEAK_FALLS_BY)) / (2 * math.pi * sought_s)
+    least_hz = max(math.sqrt(-2 * math.log1p(-PEAK_FALLS_BY)) / (2 * math.pi * sought_s), LEAST_BANDWIDTH_HZ)
     return TimingConfig(max_lag=max(max_lag, half_width + 1), half_width=half_width, min_bandwidth_hz=least_hz)
 
 

@@ -87,6 +87,7 @@ def test_a_batch_equals_one_by_one_and_loudness_does_not_matter():
         np.testing.assert_allclose(one["tdoa_precision_per_s2"][0], got["tdoa_precision_per_s2"][n], rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_maps_over_a_further_axis():
     iq, _ = network()
     heard = np.ones((2, 1, 4), bool)

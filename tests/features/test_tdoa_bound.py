@@ -12,6 +12,8 @@ from heimdall_jax.features.tdoa import iq_to_timing
 N = 12_000
 CONFIG = TimingConfig()
 
+pytestmark = pytest.mark.slow
+
 
 def measured(
     kind: str, snr_db: np.ndarray, count: int, seed: int

@@ -17,6 +17,8 @@ N = 12_000
 CONFIG = TimingConfig()
 KEYS = ("tdoa_s", "timing_valid", "snr_db", "bandwidth_hz", "offset_hz", "tdoa_precision_per_s2", "lag_curve")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def session() -> onnxruntime.InferenceSession:
