@@ -25,8 +25,16 @@ def noise(seed: int, samples: int = SAMPLES) -> np.ndarray:
     return (0.1 * (rng.standard_normal(samples) + 1j * rng.standard_normal(samples))).astype(np.complex64)
 
 
-def write_catalogue(folder: Path, spoil: dict[tuple[int, int], np.ndarray], rates: dict[int, float]) -> Config:
-    """Sixteen sessions of four stations and one at (0, 0); `spoil` replaces the recording of (session, station)."""
+def write_catalogue(
+    folder: Path,
+    spoil: dict[tuple[int, int], np.ndarray],
+    rates: dict[int, float],
+    damaged: tuple[np.ndarray, ...] = (),
+) -> Config:
+    """Sixteen sessions of four stations and one at (0, 0); `spoil` replaces the recording of (session, station).
+
+    `damaged`, arrays that no catalogue would take, come into the place of the first sessions' first recordings.
+    """
     url, store = embedded(folder)
     create_catalogue(url)
     stations = [*STATIONS, Station("Null Island", 0.0, 0.0, 0.0)]
@@ -35,7 +43,11 @@ def write_catalogue(folder: Path, spoil: dict[tuple[int, int], np.ndarray], rate
             Recording(station, -60.0 - i, 10.0, spoil.get((index, i), noise(10 * index + i)), RecordingMetadata())
             for i, station in enumerate(stations)
         ]
+        before = set(store.list("sessions/"))
         add(url, store, index, recordings=recordings, sample_rate_hz=rates.get(index, 12_000.0))
+        first = min(key for key in store.list("sessions/") if key not in before and key.endswith(".npy"))
+        if index < len(damaged):
+            np.save(folder / "objects" / first, damaged[index])
     return Config(
         data=DataConfig(source="catalogue", path=str(folder)),
         features=FEATURES,
@@ -45,20 +57,11 @@ def write_catalogue(folder: Path, spoil: dict[tuple[int, int], np.ndarray], rate
     )
 
 
-def damage(folder: Path, array: np.ndarray, session: int) -> None:
-    """Put another file in the place of a session's first recording."""
-    _, store = embedded(folder)
-    keys = sorted(key for key in store.list("sessions/") if key.endswith("_1.npy"))
-    np.save(folder / "objects" / keys[session], array)
-
-
 def test_recordings_that_hold_no_iq_are_counted_and_the_others_train(tmp_path: Path, command_line: CommandLine) -> None:
     nan = noise(1)
     nan[77] = np.nan
     spoil = {(2, 0): noise(2, SAMPLES - 1), (3, 1): nan, (4, 1): nan * 0 + np.inf}
-    config = write_catalogue(tmp_path / "catalogue", spoil, {5: 8_000.0})
-    damage(tmp_path / "catalogue", noise(0).real, 0)
-    damage(tmp_path / "catalogue", noise(0)[:0], 1)
+    config = write_catalogue(tmp_path / "catalogue", spoil, {5: 8_000.0}, (noise(0).real, noise(0)[:0]))
     configs.save(config, tmp_path / "mine.yaml")
     assert command_line.run("train", "--config", tmp_path / "mine.yaml", "--out", tmp_path / "runs" / "a") == (0, "")
     metrics = json.loads((tmp_path / "runs" / "a" / "metrics.json").read_text())
