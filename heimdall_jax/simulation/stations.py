@@ -83,7 +83,7 @@ def _number(row: Mapping[str, Any], column: str, where: str) -> float:
     if value in (None, "") and column == "altitude_m":
         return 0.0
     try:
-        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type] - None is caught
     except (TypeError, ValueError):
         number = math.nan
     if not low <= number <= high:
