@@ -49,7 +49,7 @@ def power_spectrum(iq_RT: Complex64[ndarray, "R T"], sample_rate_hz: float) -> F
 
 
 def occupied_band(power_RF: Float64[ndarray, "R F"], sample_rate_hz: float) -> Band:
-    """The band about the strongest frequency in which the receivers, in the mean of decibels, hear more than noise.
+    """The band with most power of those in which the receivers, in the mean of decibels, hear more than noise.
 
     Where nothing stands out, or a signal fills the spectrum, it is all of it.
     """
@@ -67,8 +67,8 @@ def occupied_band(power_RF: Float64[ndarray, "R F"], sample_rate_hz: float) -> B
     if not above.size:
         return Band(-half_hz, half_hz)
     runs = np.split(above, np.flatnonzero(np.diff(above) * step_hz > BRIDGED_HZ) + 1)
-    peak = int(np.argmax(excess_db))
-    run = next(run for run in runs if run[0] <= peak <= run[-1])
+    share = np.mean(heard_RF / heard_RF.sum(axis=1, keepdims=True), axis=0)
+    run = max(runs, key=lambda bins: share[bins].sum())
     return Band(float(frequency_hz[run[0]]), float(frequency_hz[run[-1]]))
 
 
