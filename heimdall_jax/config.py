@@ -13,7 +13,7 @@ import yaml
 
 from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.trees import build
-from heimdall_jax.worlds import WorldConfig
+from heimdall_jax.worlds import TIMING_WORLD, WorldConfig
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,24 @@ POWDER = Config(
     training=TrainingConfig(epochs=250, batch_size=64, ema_decay=0.998, evaluations_per_epoch=0.2),
 )
 
-NAMED: dict[str, Config] = {"simulation": Config(), "powder": POWDER}
+SIMULATION = Config(
+    world=TIMING_WORLD,
+    model=ModelConfig(name="receiver_set", width=64, depth=2, dropout=0.0, identity=False, timing=True),
+    training=TrainingConfig(epochs=40, batch_size=64, learning_rate=2e-3, ema_decay=0.99),
+)
+
+SIMULATION_LONG = dataclasses.replace(
+    SIMULATION,
+    world=dataclasses.replace(TIMING_WORLD, train=12_000, validation=2_000, test=4_000),
+    training=dataclasses.replace(SIMULATION.training, batch_size=128),
+)
+
+NAMED: dict[str, Config] = {
+    "simulation": SIMULATION,
+    "simulation_long": SIMULATION_LONG,
+    "spectrogram": Config(),
+    "powder": POWDER,
+}
 """Configs that `--config NAME` knows."""
 
 

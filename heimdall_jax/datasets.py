@@ -22,7 +22,7 @@ from heimdall_jax.training.dataset import HeimdallDataset, Progress, fit_domain
 from heimdall_jax.training.radio_map import RadioMap, fit_radio_map
 from heimdall_jax.types import Domain, SessionSource
 
-SIMULATION_VERSION = 1
+SIMULATION_VERSION = 2
 """Raise when the simulation's code changes what it draws, so that cached spectrograms are made anew."""
 
 
@@ -234,36 +234,43 @@ def _side(whole: HeimdallDataset, source: Recordings, indices: np.ndarray) -> He
     return whole.subset(kept) if len(kept) else None
 
 
-def _simulated(config: Config, domain: Domain | None, cache: Path, progress: Progress) -> Data:
-    """Train, validation and test are transmissions of the same world at places drawn independently."""
+def simulated_side(
+    config: Config, name: str, count: int, cache: Path, progress: Progress
+) -> tuple[HeimdallDataset, SimulatedSessions]:
+    """The first `count` transmissions of the split `name` of a config's world, and the sessions behind them."""
     world = World.build(config.world, sample_rate_hz=config.features.sample_rate_hz)
-    known = [station.name for station in world.stations]
+    sessions = SimulatedSessions(world, name, count)
     stations = [asdict(station) for station in world.stations]  # a file of them may change under its name
+    known = [station.name for station in world.stations]
     if config.model.name == "localization_net" and config.model.receivers != len(known):
         cure = f"Set --model.receivers {len(known)}."
         raise ConfigError(explain("model.receivers", got=config.model.receivers, allowed=len(known), cure=cure))
+    dataset = HeimdallDataset(
+        sessions,
+        origin_deg=world.origin_deg,
+        rows=known,
+        known=known,
+        **_reading(config),
+        cache=cache,
+        fingerprint=json.dumps([SIMULATION_VERSION, asdict(config.world), stations, name], sort_keys=True),
+        min_receivers=config.data.min_receivers,
+        progress=progress,
+    )
+    return dataset, sessions
+
+
+def _simulated(config: Config, domain: Domain | None, cache: Path, progress: Progress) -> Data:
+    """Train, validation and test are transmissions of the same world at places drawn independently."""
     limit = config.data.limit or config.world.train
     counts = {"train": min(limit, config.world.train), "validation": config.world.validation, "test": config.world.test}
-    sessions = {name: SimulatedSessions(world, name, count) for name, count in counts.items()}
-    made = {
-        name: HeimdallDataset(
-            sessions[name],
-            origin_deg=world.origin_deg,
-            rows=known,
-            known=known,
-            **_reading(config),
-            cache=cache,
-            fingerprint=json.dumps([SIMULATION_VERSION, asdict(config.world), stations, name], sort_keys=True),
-            min_receivers=config.data.min_receivers,
-            progress=progress,
-        )
-        for name in (counts if domain is None else ("test",))
-    }
+    wanted = counts if domain is None else {"test": counts["test"]}
+    sides = {name: simulated_side(config, name, count, cache, progress) for name, count in wanted.items()}
+    made = {name: dataset for name, (dataset, _) in sides.items()}
     train, validation = made.get("train"), made.get("validation")
+    test, sessions = sides["test"]
+    world = sessions.world
     if domain is None:
         assert train is not None
-        domain = fit_domain(train, world.origin_deg, known)
+        domain = fit_domain(train, world.origin_deg, sessions.receivers)
     skipped = dict(sum((dataset.skipped for dataset in made.values()), start=Counter[str]()))
-    return Data(
-        "simulation", "new places", domain, train, validation, made["test"], skipped, (), world, sessions["test"]
-    )
+    return Data("simulation", "new places", domain, train, validation, test, skipped, (), world, sessions)

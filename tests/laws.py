@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "pipeline": EVERYTHING,
     "datasets": EVERYTHING,
     "assessment": EVERYTHING,
+    "conditions": EVERYTHING,
     "preparation": EVERYTHING,
     "locating": EVERYTHING,
     "run": EVERYTHING,

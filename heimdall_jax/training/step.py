@@ -77,7 +77,7 @@ class Trainer:
         self.step: Callable[[TrainState, DeviceBatch], tuple[TrainState, StepReport]] = jax.jit(
             self._step, donate_argnums=0
         )
-        self._predict = jax.jit(self._forward)
+        self._predict = jax.jit(self._forward, static_argnums=2)
 
     def start(self) -> TrainState:
         """The state before the first step, on every device."""
@@ -107,11 +107,14 @@ class Trainer:
         params = state.params if state.average is None else state.average
         return nnx.merge(self._serving_graph, params, self._randomness, state.statistics, copy=True)
 
-    def predict(self, state: TrainState, batches: Iterator[Sample]) -> tuple[np.ndarray, np.ndarray]:
-        """Position (N, 2) in metres and covariance (N, 2, 2) in square metres, float64, of the samples that count."""
+    def predict(self, state: TrainState, batches: Iterator[Sample], *, part: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Position (N, 2) in metres and covariance (N, 2, 2) in square metres, float64, of the samples that count.
+
+        `part` chooses among the network's `fixes`: 0 is the answer, 1 what powers alone say where it fuses.
+        """
         positions, covariances = [], []
         for batch in batches:
-            fix, _ = self._predict(state, self.place(batch))
+            fix, _ = self._predict(state, self.place(batch), part)
             keep = batch["index"] >= 0
             scale = np.asarray(fix.scale_m, np.float64)[keep]
             positions.append(np.asarray(fix.position_m, np.float64)[keep])
@@ -122,12 +125,12 @@ class Trainer:
         """Mean loss and errors over the samples that count."""
         total = Metrics.empty()
         for batch in batches:
-            total = total.merge(self._predict(state, self.place(batch))[1])
+            total = total.merge(self._predict(state, self.place(batch), 0)[1])
         return total.compute()
 
-    def _forward(self, state: TrainState, batch: DeviceBatch) -> tuple[Any, Metrics]:
+    def _forward(self, state: TrainState, batch: DeviceBatch, part: int) -> tuple[Any, Metrics]:
         model: Any = self.model(state)
-        fix = model(**{name: batch[name] for name in self.inputs})
+        fix = model.fixes(**{name: batch[name] for name in self.inputs})[part]
         nll = _nll(fix, batch)
         return fix, Metrics.of(nll, fix.position_m, batch["position_m"], batch["weight"])
 
