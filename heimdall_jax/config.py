@@ -170,7 +170,8 @@ class TrackingConfig:
 
 POSITIVE = (
     "data.min_receivers",
-    *(f"model.{name}" for name in ("receivers", "width", "depth", "heads", "sigma_min_m", "sigma_max_m", "max_clock_s")),
+    *(f"model.{name}" for name in ("receivers", "width", "depth", "heads")),
+    *(f"model.{name}" for name in ("sigma_min_m", "sigma_max_m", "max_clock_s")),
     *(f"training.{name}" for name in ("epochs", "batch_size", "learning_rate", "clip_norm", "patience")),
     "training.evaluations_per_epoch",
     *(f"radio_map.{name}" for name in ("shadowing_db", "correlation_m", "noise_db", "spacing_m", "moving_std_db")),

@@ -71,7 +71,7 @@ def arrival_ranges(
     1973). With all pairs valid the weighted mean over j, a receiver itself among them, is exact at once; the other
     rounds serve pairs that are not.
     """
-    itself = jnp.sum(valid.astype(jnp.float32), axis=2)[:, :, None] > jnp.zeros_like(tdoa_s)
+    itself = jnp.sum(valid.astype(tdoa_s.dtype), axis=2)[:, :, None] > jnp.zeros_like(tdoa_s)
     same = _same_receiver(tdoa_s)
     weight = jnp.where(valid | (itself & same), precision_per_s2[:, None, :], 0.0)
     weight = weight / jnp.maximum(jnp.max(weight, axis=(1, 2), keepdims=True), 1e-30)
@@ -106,8 +106,8 @@ def solve(arrivals: Arrivals, prior: Fix, centre_m: Array, spread_m: Array, orig
         origin_deg: Of the local frame; the ground is curved about it.
     """
     whitener = _inverse_lower(prior.scale_m)
-    unit = np.linspace(-REACH, REACH, STARTS_PER_SIDE, dtype=np.float32)
-    grid = np.stack(np.meshgrid(unit, unit), axis=-1).reshape(1, -1, 2)
+    unit = np.linspace(-REACH, REACH, STARTS_PER_SIDE)
+    grid = jnp.asarray(np.stack(np.meshgrid(unit, unit), axis=-1).reshape(1, -1, 2), spread_m.dtype)
     spacing_m = spread_m * (2 * REACH / (STARTS_PER_SIDE - 1))
     starts_m = centre_m.reshape(1, 1, 2) + spread_m * grid
     fixed = jax.lax.stop_gradient((arrivals, prior, whitener))
@@ -143,7 +143,7 @@ def _descend(
         place_m = jnp.where(better, place_m + step_m, place_m)
         return (place_m, jnp.where(better, jnp.maximum(radius_m, 2.0 * length), 0.3 * length)), None
 
-    tempers = jnp.asarray(TEMPERS, jnp.float32)
+    tempers = jnp.asarray(TEMPERS, place_m.dtype)
     radius_m = jnp.ones_like(place_m[..., :1]) * (FARTHEST_STEP * spacing_m)
     (place_m, _), _ = jax.lax.scan(descend, (place_m, radius_m), tempers)
     return place_m
@@ -263,7 +263,8 @@ def _lowest(cost_BG: Array, starts_m: Array, spacing_m: Array) -> Array:
 
 def _choose(cost_BK: Array, place_m: Array) -> Array:
     """The place (B, 1, 2) of the lowest cost."""
-    chosen = jax.nn.one_hot(jnp.argmin(cost_BK, axis=1), cost_BK.shape[1], dtype=place_m.dtype)
+    lowest = jnp.argmin(cost_BK, axis=1).astype(jnp.int32)[:, None]
+    chosen = (np.arange(cost_BK.shape[1], dtype=np.int32)[None] == lowest).astype(place_m.dtype)
     return jnp.sum(chosen[:, :, None] * place_m, axis=1, keepdims=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from heimdall_jax.config import TrainingConfig
 from heimdall_jax.errors import ConfigError, explain
 from heimdall_jax.models.heads import Fix
+from heimdall_jax.models.prediction import precision_of, predict
 from heimdall_jax.training.losses import gaussian_nll
 from heimdall_jax.training.metrics import Metrics
 from heimdall_jax.types import LABELS, Sample
@@ -77,7 +79,8 @@ class Trainer:
         self.step: Callable[[TrainState, DeviceBatch], tuple[TrainState, StepReport]] = jax.jit(
             self._step, donate_argnums=0
         )
-        self._predict = jax.jit(self._forward, static_argnums=2)
+        self._precision = functools.partial(precision_of, model)
+        self._forward = jax.jit(self._predict, static_argnums=2)
 
     def start(self) -> TrainState:
         """The state before the first step, on every device."""
@@ -114,7 +117,8 @@ class Trainer:
         """
         positions, covariances = [], []
         for batch in batches:
-            fix, _ = self._predict(state, self.place(batch), part)
+            with self._precision():
+                fix, _ = self._forward(state, self.place(batch), part)
             keep = batch["index"] >= 0
             scale = np.asarray(fix.scale_m, np.float64)[keep]
             positions.append(np.asarray(fix.position_m, np.float64)[keep])
@@ -125,14 +129,16 @@ class Trainer:
         """Mean loss and errors over the samples that count."""
         total = Metrics.empty()
         for batch in batches:
-            total = total.merge(self._predict(state, self.place(batch), 0)[1])
+            with self._precision():
+                metrics = self._forward(state, self.place(batch), 0)[1]
+            total = total.merge(metrics)
         return total.compute()
 
-    def _forward(self, state: TrainState, batch: DeviceBatch, part: int) -> tuple[Any, Metrics]:
-        model: Any = self.model(state)
-        fix = model.fixes(**{name: batch[name] for name in self.inputs})[part]
-        nll = _nll(fix, batch)
-        return fix, Metrics.of(nll, fix.position_m, batch["position_m"], batch["weight"])
+    def _predict(self, state: TrainState, batch: DeviceBatch, part: int) -> tuple[Any, Metrics]:
+        fix = predict(self.model(state), {name: batch[name] for name in self.inputs}, part)
+        single = Fix(*(value.astype(jnp.float32) for value in fix))
+        metrics = Metrics.of(_nll(single, batch), single.position_m, batch["position_m"], batch["weight"])
+        return fix, metrics
 
     def _step(self, state: TrainState, batch: DeviceBatch) -> tuple[TrainState, StepReport]:
         """One optimisation step; a step whose numbers are not finite leaves the state as it was."""
