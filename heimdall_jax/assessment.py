@@ -58,15 +58,7 @@ def measure(run: Run, data: Data, *, own: Data) -> dict[str, Any]:
     seen = set() if data.world is not None or own.train is None else set(own.train.session_ids)
     metrics["n_trained_on"] = len(seen.intersection(measured.session_ids))
     if bound_m2 is not None:
-        condition = Condition(
-            error_m_N=ground_error_m(position_m, columns["position_m"], origin),
-            offset_m_NE=columns["position_m"] - position_m,
-            covariance_m2_NEE=covariance_m2,
-            bound_m2_NEE=bound_m2,
-            others={},
-            truth_m_NE=columns["position_m"].astype(np.float64),
-            station_m_RE=columns["receiver_m"][0].astype(np.float64),
-        )
+        condition = Condition.of(columns, (position_m, covariance_m2), bound_m2, origin)
         usable = columns["timing_valid"].any(axis=(1, 2))
         metrics["by_clock"] = by_clock(condition, columns["clock_sigma_s"], usable)
     return metrics | {"skipped": data.skipped, "notes": list(data.notes), "step": run.step}

@@ -17,7 +17,6 @@ from heimdall_jax.datasets import Data, simulated_side
 from heimdall_jax.errors import ConfigError, explain
 from heimdall_jax.evaluation.baselines import predict
 from heimdall_jax.evaluation.conditions import Condition, judge, strong
-from heimdall_jax.evaluation.summary import ground_error_m
 from heimdall_jax.evaluation.world_bound import fused_covariances
 from heimdall_jax.features.extract import extract
 from heimdall_jax.run import Run
@@ -88,10 +87,6 @@ def _condition(
     """Every fix of a condition."""
     assert own.train is not None
     columns, origin = dataset.columns(), run.domain.origin_deg
-    truth_m = columns["position_m"].astype(np.float64)
-    fused_m, covariance_m2 = run.trainer.predict(run.state, batches_of(run.config, dataset))
-    power_m, _ = run.trainer.predict(run.state, batches_of(run.config, dataset), part=1)
-    timing_m = predict("tdoa", own.train.columns(), columns)
     bound_m2 = fused_covariances(
         config.world,
         columns,
@@ -100,16 +95,12 @@ def _condition(
         sample_rate_hz=config.features.sample_rate_hz,
         echo_variance_s2=echo_variance,
     )
-    others = {"power_only": power_m, "timing_only": timing_m}
-    return Condition(
-        error_m_N=ground_error_m(fused_m, columns["position_m"], origin),
-        offset_m_NE=truth_m - fused_m,
-        covariance_m2_NEE=covariance_m2,
-        bound_m2_NEE=bound_m2,
-        others={name: ground_error_m(place, columns["position_m"], origin) for name, place in others.items()},
-        truth_m_NE=truth_m,
-        station_m_RE=columns["receiver_m"][0].astype(np.float64),
-    )
+    others = {
+        "power_only": run.trainer.predict(run.state, batches_of(run.config, dataset), part=1)[0],
+        "timing_only": predict("tdoa", own.train.columns(), columns),
+    }
+    answer = run.trainer.predict(run.state, batches_of(run.config, dataset))
+    return Condition.of(columns, answer, bound_m2, origin, others)
 
 
 def echo_variance_s2(config: Config, draws: int) -> float:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from heimdall_jax.errors import ConfigError, StorageError, explain
+from heimdall_jax.feature_settings import FeatureConfig, TimingConfig
 from heimdall_jax.trees import build
 from heimdall_jax.worlds import TIMING_WORLD, WorldConfig
 
@@ -34,36 +35,6 @@ class DataConfig:
     """Transmissions heard by fewer are skipped and counted."""
     cache: str = ""
     """Folder for cached features; empty: `cache` beside the run folder."""
-
-
-@dataclass(frozen=True)
-class FeatureConfig:
-    """IQ to log-mel spectrogram; (128, 32) from 12,000 samples by default."""
-
-    sample_rate_hz: float = 12_000.0
-    n_fft: int = 512
-    hop_length: int = 370
-    n_mels: int = 128
-    n_frames: int = 32
-    fmin: float = 0.0
-    fmax: float | None = None
-    sided: Literal["two", "envelope"] = "two"
-    floor_db: float = -140.0
-    """Lowest value of the spectrogram, dB relative to full scale."""
-
-
-@dataclass(frozen=True)
-class TimingConfig:
-    """IQ of all receivers to differences of arrival times (`features/tdoa.py`)."""
-
-    max_lag: int = 24  # lags computed on each side, samples: `features.interpolation.lags_needed`
-    half_width: int = 16  # of the interpolator, samples; peaks are sought up to max_lag - half_width
-    block: int = 128  # samples summed before the search over frequency: 30 Hz between two receivers cost 1.5 dB
-    max_offset_hz: float = 30.0  # largest frequency offset between two receivers that is sought
-    min_bandwidth_hz: float = 100.0  # rms; below it a peak falls by less than a tenth over the lags sought
-    min_snr_db: float = 13.0
-    """Of a pair after integration. Stein's formula needs 10; the best peak of noise reached 12.5 in 4,032 pairs."""
-    method: Literal["plain", "phat", "scot"] = "plain"
 
 
 @dataclass(frozen=True)
@@ -147,6 +118,8 @@ class TrainingConfig:
     """Decay of an exponential moving average of the weights, used for evaluation; off when null."""
     part_weight: float = 0.3
     """Weight of the loss of what a network says on the way to its answer (of powers alone, where it fuses)."""
+    outliers: float = 0.0
+    """Share of fixes that the loss takes for lost, as far off as powers alone would be; for networks that fuse."""
     patience: int = 20
     """Stop after this many evaluations without a better validation loss."""
     evaluations_per_epoch: float = 1.0
@@ -191,6 +164,7 @@ SHARE = (
     "augmentation.simulated",
     "training.warmup_fraction",
     "training.ema_decay",
+    "training.outliers",
 )
 """Ranges of the settings that no room checks itself."""
 
@@ -240,7 +214,7 @@ POWDER = Config(
 SIMULATION = Config(
     world=TIMING_WORLD,
     model=ModelConfig(name="receiver_set", width=64, depth=2, dropout=0.0, identity=False, timing=True),
-    training=TrainingConfig(epochs=40, batch_size=64, learning_rate=2e-3, ema_decay=0.99),
+    training=TrainingConfig(epochs=40, batch_size=64, learning_rate=2e-3, ema_decay=0.99, outliers=0.01),
 )
 
 SIMULATION_LONG = dataclasses.replace(

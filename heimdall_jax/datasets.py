@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,13 +14,14 @@ import numpy as np
 from heimdall_jax.config import Config
 from heimdall_jax.errors import ConfigError, DataError, explain
 from heimdall_jax.features.extract import samples_needed
-from heimdall_jax.simulation.sessions import SimulatedSessions
+from heimdall_jax.simulation.sessions import ENDLESS, SimulatedSessions
 from heimdall_jax.simulation.world import World
 from heimdall_jax.sources.powder import read_powder
 from heimdall_jax.sources.splits import Transmission, held_out, split
+from heimdall_jax.sources.subset import Subset
 from heimdall_jax.training.dataset import HeimdallDataset, Progress, fit_domain
 from heimdall_jax.training.radio_map import RadioMap, fit_radio_map
-from heimdall_jax.types import Domain, SessionSource
+from heimdall_jax.types import Domain, Sample, SessionSource
 
 SIMULATION_VERSION = 2
 """Raise when the simulation's code changes what it draws, so that cached spectrograms are made anew."""
@@ -241,22 +242,43 @@ def simulated_side(
     world = World.build(config.world, sample_rate_hz=config.features.sample_rate_hz)
     sessions = SimulatedSessions(world, name, count)
     stations = [asdict(station) for station in world.stations]  # a file of them may change under its name
-    known = [station.name for station in world.stations]
-    if config.model.name == "localization_net" and config.model.receivers != len(known):
-        cure = f"Set --model.receivers {len(known)}."
-        raise ConfigError(explain("model.receivers", got=config.model.receivers, allowed=len(known), cure=cure))
+    if config.model.name == "localization_net" and config.model.receivers != len(stations):
+        cure = f"Set --model.receivers {len(stations)}."
+        raise ConfigError(explain("model.receivers", got=config.model.receivers, allowed=len(stations), cure=cure))
     dataset = HeimdallDataset(
         sessions,
-        origin_deg=world.origin_deg,
-        rows=known,
-        known=known,
-        **_reading(config),
+        **_simulated_reading(config, world),
         cache=cache,
         fingerprint=json.dumps([SIMULATION_VERSION, asdict(config.world), stations, name], sort_keys=True),
         min_receivers=config.data.min_receivers,
         progress=progress,
     )
     return dataset, sessions
+
+
+def _simulated_reading(config: Config, world: World) -> dict[str, Any]:
+    """How `HeimdallDataset` is to read a world's sessions."""
+    known = [station.name for station in world.stations]
+    return _reading(config) | {"origin_deg": world.origin_deg, "rows": known, "known": known}
+
+
+def fresh_samples(config: Config) -> Callable[[np.ndarray], Sample] | None:
+    """Makes the training samples of session numbers (B,), where the config trains on an endless world; else None.
+
+    Sessions that too few receivers heard have weight 0.
+    """
+    if config.data.source != "simulation" or not config.world.endless:
+        return None
+    world = World.build(config.world, sample_rate_hz=config.features.sample_rate_hz)
+    sessions, reading = SimulatedSessions(world, "train", ENDLESS), _simulated_reading(config, world)
+
+    def make(numbers: np.ndarray) -> Sample:
+        made = HeimdallDataset(Subset(sessions, numbers), **reading, min_receivers=0)
+        batch = made.gather(np.arange(len(numbers)))
+        enough = batch["heard"].sum(axis=1) >= config.data.min_receivers
+        return batch | {"weight": batch["weight"] * enough, "index": np.asarray(numbers, np.int32)}
+
+    return make
 
 
 def _simulated(config: Config, domain: Domain | None, cache: Path, progress: Progress) -> Data:

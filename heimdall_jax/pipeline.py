@@ -16,7 +16,7 @@ from rich.console import Console
 from heimdall_jax.assessment import batches_of, measure, takes_any_order
 from heimdall_jax.conditions import measure_conditions
 from heimdall_jax.config import Config
-from heimdall_jax.datasets import Data, load_data, load_test_data, radio_map
+from heimdall_jax.datasets import Data, fresh_samples, load_data, load_test_data, radio_map
 from heimdall_jax.display import Display
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.evaluation.figures import error_against_clock
@@ -147,6 +147,7 @@ def _prepare_fit(config: Config, data: Data) -> _Fit:
         total_steps=total_steps,
         radio_map=radio_map(config, data.train),
         close_ranks=takes_any_order(config),
+        fresh=fresh_samples(config),
     )
     return _Fit(make_trainer(config, data.domain, total_steps), batches, steps_per_epoch, total_steps)
 

@@ -14,6 +14,8 @@ class WorldConfig:
     """The simulated network (`simulation/`). A tuple with several entries is drawn from uniformly."""
 
     train: int = 3000
+    endless: bool = False
+    """Train on transmissions that are made as training goes on, never the same twice: `train` of them are an epoch."""
     validation: int = 500
     test: int = 2000
     stations_file: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,8 @@ from scipy.spatial import Delaunay
 
 from heimdall_jax.evaluation.bounds import pooled_r68
 from heimdall_jax.evaluation.calibration import bootstrap_interval, inside_region, squared_mahalanobis
-from heimdall_jax.evaluation.summary import Errors, error_summary
+from heimdall_jax.evaluation.summary import Errors, error_summary, ground_error_m
+from heimdall_jax.types import Sample
 
 STRONG_DB, STRONG_RECEIVERS = 15.0, 4
 """A fix counts where so many receivers heard with at least this SNR in the sampled band."""
@@ -41,6 +43,27 @@ class Condition(NamedTuple):
     others: Mapping[str, Float64[ndarray, " N"]]
     truth_m_NE: Float64[ndarray, "N 2"]
     station_m_RE: Float64[ndarray, "R 2"]
+
+    @classmethod
+    def of(
+        cls,
+        samples: Sample,
+        answer: tuple[Float64[ndarray, "N 2"], Float64[ndarray, "N 2 2"]],
+        bound_m2: Float64[ndarray, "N 2 2"],
+        origin_deg: tuple[float, float],
+        others: Mapping[str, Float64[ndarray, "N 2"]] = MappingProxyType({}),
+    ) -> Condition:
+        """From samples with truth, positions and covariances answered, and other positions by name."""
+        truth_m, (position_m, covariance_m2) = samples["position_m"], answer
+        return cls(
+            error_m_N=ground_error_m(position_m, truth_m, origin_deg),
+            offset_m_NE=truth_m - position_m,
+            covariance_m2_NEE=covariance_m2,
+            bound_m2_NEE=bound_m2,
+            others={name: ground_error_m(place_m, truth_m, origin_deg) for name, place_m in others.items()},
+            truth_m_NE=truth_m.astype(np.float64),
+            station_m_RE=samples["receiver_m"][0].astype(np.float64),
+        )
 
     def at(self, chosen: Bool[ndarray, " N"]) -> Condition:
         """The chosen fixes."""

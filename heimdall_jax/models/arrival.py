@@ -31,12 +31,12 @@ from heimdall_jax.models.mixture import mixture_moments
 
 REACH = 3.2
 """The grid of starts reaches this many spreads of the training places from their mean, on either side."""
-STARTS_PER_SIDE = 25
+STARTS_PER_SIDE = 41
 STARTS = 3
 """How many minima of the grid are followed."""
-TEMPERS = (0.5, 0.3, 0.1, 0.05, 0.02, 0.01, 0.003, *(0.0,) * 9)
+TEMPERS = (0.8, 0.5, 0.15, 0.08, 0.03, 0.016, 0.005, *(0.0,) * 9)
 """Distance, in spacings of the grid, that is added to every arrival's spread at each step."""
-FARTHEST_STEP = 2.0
+FARTHEST_STEP = 3.0
 """A step is cut to this many spacings."""
 ROUNDS = 10
 """Of the fit of arrival times to pairs: where one pair of six receivers is missing, what is left is under a metre."""
@@ -256,7 +256,7 @@ def _lowest(cost_BG: Array, starts_m: Array, spacing_m: Array) -> Array:
     for _ in range(STARTS):
         place_m = _choose(cost_BG, starts_m)
         away = jnp.sum((starts_m - place_m) ** 2, axis=-1)
-        cost_BG = cost_BG + jnp.where(away < (1.6 * spacing_m) ** 2, 1e30, 0.0)
+        cost_BG = cost_BG + jnp.where(away < (2.6 * spacing_m) ** 2, 1e30, 0.0)
         places.append(place_m)
     return jnp.concatenate(places, axis=1)
 
