@@ -146,7 +146,7 @@ def radio_map(config: Config, train: HeimdallDataset) -> RadioMap | None:
         ConfigError: The model takes spectrograms, which the map cannot draw.
         DataError: Too few readings to fit it.
     """
-    if config.augmentation.simulated == 0.0:
+    if config.augmentation.simulated == 0.0 or config.model.name == "radio_map":  # which trains on no batches
         return None
     if config.model.name != "receiver_set" or config.model.spectrogram:
         cure = "Set it to 0, or use --model.name receiver_set without spectrograms."
@@ -244,7 +244,7 @@ def _simulated(config: Config, domain: Domain | None, cache: Path, progress: Pro
         raise ConfigError(explain("model.receivers", got=config.model.receivers, allowed=len(known), cure=cure))
     limit = config.data.limit or config.world.train
     counts = {"train": min(limit, config.world.train), "validation": config.world.validation, "test": config.world.test}
-    sessions = {name: SimulatedSessions(world, name, count) for name, count in counts.items()}
+    sessions = {name: SimulatedSessions(world, name, count, iq=_needs_iq(config)) for name, count in counts.items()}
     made = {
         name: HeimdallDataset(
             sessions[name],
