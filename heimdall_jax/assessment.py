@@ -103,4 +103,4 @@ def batches_of(config: Config, side: HeimdallDataset) -> Iterator[Sample]:
 
 def takes_any_order(config: Config) -> bool:
     """Whether the configured network takes receivers in any order and number."""
-    return config.model.name == "receiver_set"
+    return config.model.name in ("receiver_set", "radio_map")

@@ -13,6 +13,7 @@ import yaml
 
 from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.feature_settings import FeatureConfig, TimingConfig
+from heimdall_jax.propagation import RadioMapConfig
 from heimdall_jax.trees import build
 from heimdall_jax.worlds import TIMING_WORLD, WorldConfig
 
@@ -41,7 +42,7 @@ class DataConfig:
 class ModelConfig:
     """Which network, and its size."""
 
-    name: Literal["localization_net", "receiver_set"] = "localization_net"
+    name: Literal["localization_net", "receiver_set", "radio_map"] = "localization_net"
     backbone: Literal["resnet18", "convnext_tiny", "convnext_small", "convnext_base", "convnext_large"] = "resnet18"
     """Backbone of localization_net."""
     receivers: int = 7
@@ -83,25 +84,6 @@ class AugmentationConfig:
     """Share of each batch replaced by samples drawn from a radio map fitted to the training rows (powers only)."""
     fade_from: float = 1.0
     """From this share of the training on, augmentation fades linearly to none at its end; 1: never."""
-
-
-@dataclass(frozen=True)
-class RadioMapConfig:
-    """The propagation model of `training/radio_map.py`. Shadowing and noise as measured on 462.7 MHz campus data."""
-
-    shadowing_db: float = 7.0
-    correlation_m: float = 150.0
-    noise_db: float = 3.0
-    spacing_m: float = 50.0
-    """Of the grid on which the map is kept."""
-    margin_m: float = 200.0
-    """How far the grid goes beyond the training places."""
-    offset_db: float = 4.0
-    """Standard deviation of the unknown transmit power."""
-    moving_std_db: float = 8.0
-    """Spread about the distance law for receivers that move or were seldom heard."""
-    inflation: float = 1.0
-    """Factor on the spread of what is drawn."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +130,7 @@ POSITIVE = (
     *(f"training.{name}" for name in ("epochs", "batch_size", "learning_rate", "clip_norm", "patience")),
     "training.evaluations_per_epoch",
     *(f"radio_map.{name}" for name in ("shadowing_db", "correlation_m", "noise_db", "spacing_m", "moving_std_db")),
+    *(f"radio_map.{name}" for name in ("neighbours", "missed")),
 )
 NOT_NEGATIVE = (
     "seed",
@@ -155,6 +138,7 @@ NOT_NEGATIVE = (
     "augmentation.power_offset_db",
     "augmentation.noise_db",
     "augmentation.fade_from",
+    *(f"radio_map.{name}" for name in ("margin_m", "offset_db", "inflation")),
     *(f"training.{name}" for name in ("weight_decay", "checkpoint_seconds", "prefetch", "part_weight")),
 )
 SHARE = (
@@ -165,6 +149,7 @@ SHARE = (
     "training.warmup_fraction",
     "training.ema_decay",
     "training.outliers",
+    "radio_map.missed",
 )
 """Ranges of the settings that no room checks itself."""
 
@@ -223,10 +208,20 @@ SIMULATION_LONG = dataclasses.replace(
     training=dataclasses.replace(SIMULATION.training, batch_size=128),
 )
 
+POWER = Config(
+    world=WorldConfig(train=20_000, validation=2000, test=4000, shadowing_correlation_m=5000.0),
+    model=ModelConfig(name="radio_map"),
+    radio_map=RadioMapConfig(
+        shadowing_db=6.0, correlation_m=5000.0, noise_db=2.0, spacing_m=1000.0, margin_m=0.0, offset_db=4.9
+    ),
+)
+"""Received powers alone in a known terrain: a radio map, its spreads those that the world states."""
+
 NAMED: dict[str, Config] = {
     "simulation": SIMULATION,
     "simulation_long": SIMULATION_LONG,
     "spectrogram": Config(),
+    "power": POWER,
     "powder": POWDER,
 }
 """Configs that `--config NAME` knows."""

@@ -24,7 +24,9 @@ from heimdall_jax.training.radio_map import RadioMap, fit_radio_map
 from heimdall_jax.types import Domain, Sample, SessionSource
 
 SIMULATION_VERSION = 2
-"""Raise when the simulation's code changes what it draws, so that cached spectrograms are made anew."""
+"""Raise when the simulation's code changes what it draws, so that cached features are made anew."""
+COUNTS = ("train", "endless", "validation", "test")
+"""Settings of a world that change none of its transmissions."""
 
 
 @runtime_checkable
@@ -147,7 +149,7 @@ def radio_map(config: Config, train: HeimdallDataset) -> RadioMap | None:
         ConfigError: The model takes spectrograms, which the map cannot draw.
         DataError: Too few readings to fit it.
     """
-    if config.augmentation.simulated == 0.0:
+    if config.augmentation.simulated == 0.0 or config.model.name == "radio_map":  # which trains on no batches
         return None
     if config.model.name != "receiver_set" or config.model.spectrogram:
         cure = "Set it to 0, or use --model.name receiver_set without spectrograms."
@@ -240,16 +242,17 @@ def simulated_side(
 ) -> tuple[HeimdallDataset, SimulatedSessions]:
     """The first `count` transmissions of the split `name` of a config's world, and the sessions behind them."""
     world = World.build(config.world, sample_rate_hz=config.features.sample_rate_hz)
-    sessions = SimulatedSessions(world, name, count)
+    sessions = SimulatedSessions(world, name, count, iq=_needs_iq(config))
     stations = [asdict(station) for station in world.stations]  # a file of them may change under its name
+    drawn = {key: value for key, value in asdict(config.world).items() if key not in COUNTS}
     if config.model.name == "localization_net" and config.model.receivers != len(stations):
-        cure = f"Set --model.receivers {len(stations)}."
-        raise ConfigError(explain("model.receivers", got=config.model.receivers, allowed=len(stations), cure=cure))
+        allowed, cure = len(stations), f"Set --model.receivers {len(stations)}."
+        raise ConfigError(explain("model.receivers", got=config.model.receivers, allowed=allowed, cure=cure))
     dataset = HeimdallDataset(
         sessions,
         **_simulated_reading(config, world),
         cache=cache,
-        fingerprint=json.dumps([SIMULATION_VERSION, asdict(config.world), stations, name], sort_keys=True),
+        fingerprint=json.dumps([SIMULATION_VERSION, drawn, stations, name], sort_keys=True),
         min_receivers=config.data.min_receivers,
         progress=progress,
     )
@@ -270,7 +273,8 @@ def fresh_samples(config: Config) -> Callable[[np.ndarray], Sample] | None:
     if config.data.source != "simulation" or not config.world.endless:
         return None
     world = World.build(config.world, sample_rate_hz=config.features.sample_rate_hz)
-    sessions, reading = SimulatedSessions(world, "train", ENDLESS), _simulated_reading(config, world)
+    sessions = SimulatedSessions(world, "train", ENDLESS, iq=_needs_iq(config))
+    reading = _simulated_reading(config, world)
 
     def make(numbers: np.ndarray) -> Sample:
         made = HeimdallDataset(Subset(sessions, numbers), **reading, min_receivers=0)
@@ -288,11 +292,9 @@ def _simulated(config: Config, domain: Domain | None, cache: Path, progress: Pro
     wanted = counts if domain is None else {"test": counts["test"]}
     sides = {name: simulated_side(config, name, count, cache, progress) for name, count in wanted.items()}
     made = {name: dataset for name, (dataset, _) in sides.items()}
-    train, validation = made.get("train"), made.get("validation")
-    test, sessions = sides["test"]
+    train, validation, sessions = made.get("train"), made.get("validation"), sides["test"][1]
     world = sessions.world
     if domain is None:
-        assert train is not None
-        domain = fit_domain(train, world.origin_deg, sessions.receivers)
+        domain = fit_domain(made["train"], world.origin_deg, sessions.receivers)
     skipped = dict(sum((dataset.skipped for dataset in made.values()), start=Counter[str]()))
-    return Data("simulation", "new places", domain, train, validation, test, skipped, (), world, sessions)
+    return Data("simulation", "new places", domain, train, validation, made["test"], skipped, (), world, sessions)

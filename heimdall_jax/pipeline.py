@@ -23,11 +23,13 @@ from heimdall_jax.evaluation.figures import error_against_clock
 from heimdall_jax.evaluation.summary import write_metrics
 from heimdall_jax.evaluation.table import closing_table, conditions_table
 from heimdall_jax.export.parity import Report
-from heimdall_jax.run import CHECKPOINTS, CONFIG, Run, begin, make_trainer, open_run, record, start_tracking
+from heimdall_jax.models.radio_map import RadioMapNet
+from heimdall_jax.run import CHECKPOINTS, CONFIG, Run, begin, make_model, make_trainer, open_run, record, start_tracking
 from heimdall_jax.tracking import Tracker, open_tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.loop import Loop, Progress
+from heimdall_jax.training.map_fit import learn_map
 from heimdall_jax.training.step import Trainer
 from heimdall_jax.types import Sample
 
@@ -136,20 +138,26 @@ class _Fit(NamedTuple):
 
 
 def _prepare_fit(config: Config, data: Data) -> _Fit:
-    assert data.train is not None
-    steps_per_epoch = -(-len(data.train) // config.training.batch_size)
+    train, validation = data.train, data.validation
+    assert train is not None
+    assert validation is not None
+    steps_per_epoch = -(-len(train) // config.training.batch_size)
     total_steps = config.training.epochs * steps_per_epoch
     batches = training_batches(
-        data.train,
+        train,
         batch_size=config.training.batch_size,
         augmentation=config.augmentation,
         seed=config.seed,
         total_steps=total_steps,
-        radio_map=radio_map(config, data.train),
+        radio_map=radio_map(config, train),
         close_ranks=takes_any_order(config),
         fresh=fresh_samples(config),
     )
-    return _Fit(make_trainer(config, data.domain, total_steps), batches, steps_per_epoch, total_steps)
+    model = make_model(config, data.domain)
+    if isinstance(model, RadioMapNet):
+        learn_map(model, train.columns(), lambda: batches_of(config, validation))
+        total_steps = 0  # that was all
+    return _Fit(make_trainer(config, model, total_steps), batches, steps_per_epoch, total_steps)
 
 
 def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, display: Display) -> None:
