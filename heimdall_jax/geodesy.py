@@ -189,3 +189,10 @@ def _spread(covariance_m2: Any, probability: float) -> tuple[np.ndarray, np.ndar
         allowed = "a symmetric, positive definite (2, 2) matrix, and between 0 and 1"
         raise DataError(explain("covariance", got=got, allowed=allowed, cure="Check where it comes from."))
     return variances, directions
+
+
+def bounding_box_m(position_m: np.ndarray) -> tuple[float, float, float, float]:
+    """West, south, east and north edge of places (N, E) in metres."""
+    west, south = map(float, position_m.min(axis=0))
+    east, north = map(float, position_m.max(axis=0))
+    return west, south, east, north

@@ -231,6 +231,8 @@ def _tensors(tree: Mapping[str, Any], key: str) -> tuple[Tensor, ...]:
 def _domain(tree: Mapping[str, Any]) -> Domain:
     latitude_deg, longitude_deg = map(float, tree["origin_deg"])
     east_m, north_m = map(float, tree["position_mean_m"])
+    box_m = tree.get("position_box_m", Domain.position_box_m)  # a bundle from before it was kept has no use for it
+    west_m, south_m, east_edge_m, north_edge_m = map(float, box_m)
     return Domain(
         origin_deg=(latitude_deg, longitude_deg),
         receivers=tuple(map(str, tree["receivers"])),
@@ -238,6 +240,7 @@ def _domain(tree: Mapping[str, Any]) -> Domain:
         position_std_m=float(tree["position_std_m"]),
         feature_mean=float(tree["feature_mean"]),
         feature_std=float(tree["feature_std"]),
+        position_box_m=(west_m, south_m, east_edge_m, north_edge_m),
     )
 
 

@@ -87,6 +87,7 @@ class FromIq(Locator):
         found = parts_to_features(i, q, self.features, heard=heard, timing=self.timing, spectrogram=spectrogram)
         place_m = degrees_to_enu(receiver_deg, altitude_m, self.origin_deg, xp=jnp)
         return self.network(
+            rss_db=found["rss_db"],
             receiver_m=place_m[..., :2],
             receiver_up_m=place_m[..., 2],
             heard=heard,
@@ -94,7 +95,9 @@ class FromIq(Locator):
             identity=identity,
             snr_db=snr_db,
             snr_known=snr_known,
+            mel_spectrogram=found.get("mel_spectrogram"),
             clock_sigma_s=clock_sigma_s,
-            timing_valid=found.pop("timing_valid") > 0.5,
-            **found,
+            tdoa_s=found["tdoa_s"],
+            arrival_precision_per_s2=found["arrival_precision_per_s2"],
+            timing_valid=found["timing_valid"] > 0.5,
         )

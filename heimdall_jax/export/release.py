@@ -117,4 +117,4 @@ def _describe(config: Config, samples: Sample) -> tuple[Tensor, ...]:
     names = raw_names(config.model) if takes_iq(config.model) else input_names(config.model)
     if any(name in samples and len(samples[name]) == 0 for name in names):
         raise DataError(explain("samples to export with", got="none", allowed="one or more", cure="Give real samples."))
-    return describe_inputs(names, samples, dynamic_receivers=config.model.name == "receiver_set")
+    return describe_inputs(names, samples, dynamic_receivers=config.model.name != "localization_net")

@@ -49,9 +49,10 @@ class ArrivalFusion(nnx.Module):
         timing_valid: Bool[Array, "B R R"],
     ) -> Fix:
         """The fused fix; arguments as `ReceiverSetNet` has them, meaningless values already replaced."""
-        range_m = arrival_ranges(tdoa_s, arrival_precision_per_s2, timing_valid)
         timed = jnp.any(timing_valid, axis=2)
         precision = jnp.where(timed, precision_per_m2(arrival_precision_per_s2, clock_sigma_s), 0.0)
+        # Weighted by clocks too: delays to a receiver whose clock misled the correlator do not pull at the others.
+        range_m = arrival_ranges(tdoa_s, precision, timing_valid)
         arrivals = Arrivals(range_m, precision, receiver_m, receiver_up_m)
         centre_m, spread_m = normaliser.position_mean_m[...], normaliser.position_std_m[...]
         fix = solve(arrivals, prior, centre_m, spread_m, self.origin_deg)

@@ -7,7 +7,7 @@ there, but two runtimes that round differently would not agree.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -30,12 +30,21 @@ def precision_of(model: nnx.Module) -> AbstractContextManager[Any]:
     return jax.enable_x64(True) if predicts_in_double(model) else contextlib.nullcontext()
 
 
-def predict(model: nnx.Module, inputs: Mapping[str, Array]) -> Any:
-    """The answer to `inputs` by name in the model's own precision; pure, for jit within `precision_of`."""
+def predict(model: nnx.Module, inputs: Mapping[str, Array], part: int = 0) -> Any:
+    """The answer to `inputs` by name in the model's own precision; pure, for jit within `precision_of`.
+
+    `part` chooses among what a `Locator` says on the way to its answer (`fixes`), which is 0.
+    """
+    if part:
+        return _as_it_predicts(model, inputs, lambda net, named: net.fixes(**named)[part])
+    return _as_it_predicts(model, inputs, lambda net, named: net(**named))
+
+
+def _as_it_predicts(model: nnx.Module, inputs: Mapping[str, Array], say: Callable[[Any, dict[str, Array]], Any]) -> Any:
     if not predicts_in_double(model):
-        return model(**inputs)  # pyright: ignore[reportCallIssue]
+        return say(model, dict(inputs))
     with jax.numpy_dtype_promotion("standard"):  # Flax's norms ask for the wider of float64 and float32
-        return _in_double(model)(**widened(dict(inputs)))
+        return say(_in_double(model), widened(dict(inputs)))
 
 
 def _in_double(model: nnx.Module) -> Any:

@@ -12,12 +12,15 @@ import numpy as np
 from heimdall_jax.config import FeatureConfig, TimingConfig
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.features.extract import TIMING, check_iq, extract, samples_needed
-from heimdall_jax.geodesy import degrees_to_enu, degrees_to_local
+from heimdall_jax.geodesy import bounding_box_m, degrees_to_enu, degrees_to_local
 from heimdall_jax.training.kept import Kept
 from heimdall_jax.types import Domain, Sample, Session, SessionSource
 
 CHUNK = 32
 """Sessions featurised at once: bounds the IQ in memory to 22 MB for seven receivers and one second at 12 kHz."""
+
+POWERS_CHUNK = 512
+"""Sessions read at once where no IQ is."""
 
 Progress = Callable[[int, int], None]
 
@@ -160,8 +163,9 @@ class HeimdallDataset:
     def _read(self, sessions: SessionSource, kept: Kept | None, progress: Progress) -> None:
         """Read every session once, in chunks."""
         fresh = self._new_spectrograms(len(sessions), kept)
-        for start in range(0, len(sessions), CHUNK):
-            stop = min(start + CHUNK, len(sessions))
+        size = POWERS_CHUNK if self._features is None else CHUNK
+        for start in range(0, len(sessions), size):
+            stop = min(start + size, len(sessions))
             chunk = sessions.__getitems__(list(range(start, stop)))
             for index, session in zip(range(start, stop), chunk, strict=True):
                 self._place(index, session)
@@ -270,7 +274,7 @@ def fit_domain(train: HeimdallDataset, origin_deg: tuple[float, float], known: S
         )
     mean, std = train.feature_moments()
     east, north = position_m.mean(axis=0)
-    return Domain(origin_deg, tuple(known), (float(east), float(north)), spread, mean, std)
+    return Domain(origin_deg, tuple(known), (float(east), float(north)), spread, mean, std, bounding_box_m(position_m))
 
 
 def _empty_columns(count: int, receivers: int, timing: bool) -> Sample:
@@ -280,6 +284,7 @@ def _empty_columns(count: int, receivers: int, timing: bool) -> Sample:
         "tdoa_s": np.zeros((count, receivers, receivers), np.float32),
         "arrival_precision_per_s2": np.zeros((count, receivers), np.float32),
         "timing_valid": np.zeros((count, receivers, receivers), bool),
+        "bandwidth_hz": np.zeros(count, np.float32),
     }
     return (timed if timing else {}) | {
         "rss_db": np.zeros((count, receivers), np.float32),
