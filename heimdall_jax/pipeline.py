@@ -23,7 +23,9 @@ from heimdall_jax.evaluation.figures import error_against_clock
 from heimdall_jax.evaluation.summary import write_metrics
 from heimdall_jax.evaluation.table import closing_table, conditions_table
 from heimdall_jax.export.parity import Report
+from heimdall_jax.features.extract import samples_needed
 from heimdall_jax.models.radio_map import RadioMapNet
+from heimdall_jax.registry.recordings import recording_inputs
 from heimdall_jax.run import CHECKPOINTS, CONFIG, Run, begin, make_model, make_trainer, open_run, record, start_tracking
 from heimdall_jax.tracking import Tracker, open_tracker
 from heimdall_jax.training.batches import iterate, training_batches
@@ -34,7 +36,7 @@ from heimdall_jax.training.step import Trainer
 from heimdall_jax.types import Sample
 
 METRICS, MODEL, CONDITIONS, FIGURES = "metrics.json", "model.onnx", "conditions.json", "figures"
-PROBES = 32
+PROBES, RECORDED_PROBES = 32, 8
 
 
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
@@ -190,9 +192,8 @@ def _deliver(run: Run, data: Data, metrics: Mapping[str, Any], tracker: Tracker)
     from heimdall_jax.export.release import export_model  # jax2onnx is slow to import
 
     folder, tracking = run.folder, run.config.tracking
-    manifest = export_model(
-        run.model, folder, config=run.config, domain=run.domain, samples=_probes(data), metrics=metrics
-    )
+    samples = _probes(run.config, data)
+    manifest = export_model(run.model, folder, config=run.config, domain=run.domain, samples=samples, metrics=metrics)
     flat = {f"test/{key}_m": value for key, value in metrics["error_m"].items()}
     flat |= {f"test/coverage_{key}": value for key, value in metrics["coverage"].items()}
     tracker.log(run.step, flat | {"test/nll_nats_per_fix": metrics["nll_nats_per_fix"]})
@@ -202,11 +203,19 @@ def _deliver(run: Run, data: Data, metrics: Mapping[str, Any], tracker: Tracker)
     return tracker.register_model(folder / MODEL, manifest.to_tree(), tracking.registered_name, tracking.alias)
 
 
-def _probes(data: Data) -> Sample:
+def _probes(config: Config, data: Data) -> Sample:
     """Real samples on which an export is compared with its model: spread over the validation side, else the test."""
+    from heimdall_jax.export.from_iq import takes_iq
+
     chosen = data.validation or data.test
     assert chosen is not None
-    return chosen.gather(np.linspace(0, len(chosen) - 1, PROBES).astype(np.int64))
+    raw = takes_iq(config.model)
+    spread = np.linspace(0, len(chosen) - 1, RECORDED_PROBES if raw else PROBES).astype(np.int64)
+    if not raw:
+        return chosen.gather(spread)
+    sessions = chosen.sessions.__getitems__(chosen.source_indices[spread].tolist())
+    needed, rate_hz = samples_needed(config.features), config.features.sample_rate_hz
+    return recording_inputs(sessions, data.domain, samples=needed, sample_rate_hz=rate_hz)[0]
 
 
 def validate_export(model_path: Path) -> Report:

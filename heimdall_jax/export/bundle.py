@@ -61,6 +61,17 @@ class Manifest:
     metrics: Mapping[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def samples(self) -> int | None:
+        """IQ samples of each receiver that the graph takes; None if it takes features."""
+        sizes = [tensor.shape[2] for tensor in self.inputs if tensor.name == "i"]
+        return int(sizes[0]) if sizes else None
+
+    @property
+    def sample_rate_hz(self) -> float:
+        """Of the IQ that the model was trained on."""
+        return float(self.config["features"]["sample_rate_hz"])
+
     def to_tree(self) -> dict[str, Any]:
         """As nested dicts, what `manifest.json` holds; NaN and infinity, which JSON lacks, become null."""
         return _as_json(asdict(self))

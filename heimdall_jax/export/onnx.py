@@ -6,10 +6,12 @@ float64 by the very function that the rest of the package uses (`geodesy.local_t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -139,24 +141,61 @@ def _trace(
     double: bool,
 ) -> ModelProto:
     """All floating point of the graph is float64 if `double`, else float32."""
-    from jax2onnx import to_onnx as convert
-    from jax2onnx.plugins.jax.lax import gather
-
-    # It teaches constants to the first graph of a process only; later ones of the same model would differ.
-    gather._CONST_HANDLERS_REGISTERED = False
     wide = {"float32": "float64"} if double else {}
     specs = [jax.ShapeDtypeStruct(tensor.shape, wide.get(tensor.dtype, tensor.dtype)) for tensor in inputs]
     # It reports inner values of unknown type, whose annotations are dropped below anyway.
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     try:
         # The tests' strict ranks bind our models, not the library's own lowering nor geodesy's NumPy broadcasting.
-        with jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
+        with _converter() as convert, jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'.value' access is now deprecated", DeprecationWarning)
             return convert(
                 function, specs, opset=OPSET, input_names=names, output_names=outputs, enable_double_precision=double
             )
     except Exception as error:
         raise _not_expressible(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+@contextlib.contextmanager
+def _without_equinox() -> Iterator[None]:
+    """jax2onnx may lack Equinox, whose plugins build layers while they are imported: longer than an export takes."""
+    log = logging.getLogger("jax2onnx.plugins.plugin_system")
+    level, equinox = log.level, sys.modules.get("equinox")
+    log.setLevel(logging.ERROR)
+    sys.modules["equinox"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        del sys.modules["equinox"]
+        if equinox is not None:
+            sys.modules["equinox"] = equinox
+
+
+@contextlib.contextmanager
+def _converter() -> Iterator[Callable[..., ModelProto]]:
+    """jax2onnx's function, which is otherwise slow to load and to run, and gives another graph the second time."""
+    from jax2onnx import to_onnx as convert
+    from jax2onnx.converter import output_binding
+    from jax2onnx.plugins.plugin_system import import_all_plugins
+
+    with _without_equinox():
+        import_all_plugins()
+    from jax2onnx.plugins.jax.lax import gather
+
+    search = output_binding._value_is_graph_connected
+
+    def connected(context: Any, value: Any) -> bool:
+        # A value knows the node that makes it; the library looks for it in all nodes, for every value.
+        producer = value.producer()
+        return (producer is not None and producer.graph is context.builder.graph) or search(context, value)
+
+    output_binding._value_is_graph_connected = connected
+    gather._CONST_HANDLERS_REGISTERED = False  # it teaches constants to the first graph of a process only
+    try:
+        yield convert
+    finally:
+        output_binding._value_is_graph_connected = search
 
 
 def _append_degrees(proto: ModelProto, domain: Domain) -> None:

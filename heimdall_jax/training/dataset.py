@@ -45,6 +45,7 @@ class HeimdallDataset:
         progress: Called with (done, total) while sessions are read.
 
     Attributes:
+        sessions: The source; `source_indices` are places in it.
         session_ids: N names.
         start_time_s: Unix times (N,).
         skipped: What was masked or dropped, by reason.
@@ -72,7 +73,7 @@ class HeimdallDataset:
         count, self.rows = len(sessions), tuple(rows)
         identities = {name: i + 1 for i, name in enumerate(known)}
         self._identity_R = np.array([identities.get(name, 0) for name in rows], np.int32)
-        self._origin_deg, self._features, self._timing = origin_deg, features, timing
+        self.sessions, self._origin_deg, self._features, self._timing = sessions, origin_deg, features, timing
         self._spectrogram = spectrogram and features is not None
         self.skipped: Counter[str] = Counter()
         self._first_refusal = ""
@@ -209,7 +210,7 @@ class HeimdallDataset:
         if self._timing is not None:
             altitude_m = np.zeros(len(present)) if session.altitude_m_R is None else session.altitude_m_R
             enu_m = degrees_to_enu(session.receiver_deg_RE[present], altitude_m[present], self._origin_deg)
-            columns["receiver_up_m"][index, where] = enu_m[..., 2]
+            columns["receiver_m"][index, where], columns["receiver_up_m"][index, where] = enu_m[..., :2], enu_m[..., 2]
             if session.clock_sigma_s_R is not None:
                 columns["clock_sigma_s"][index, where] = session.clock_sigma_s_R[present]
         if session.snr_db_R is not None:
