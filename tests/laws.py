@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "conditions": EVERYTHING,
     "preparation": EVERYTHING,
     "locating": EVERYTHING,
+    "locating_model": EVERYTHING,
     "run": EVERYTHING,
     "command": BASE | {"pipeline"},
     "jobs": BASE | {"pipeline", "command", "store", "tracking", "trackers"},
