@@ -20,7 +20,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "types": {"errors"},
     "trees": {"errors"},
     "worlds": set(),
-    "config": {"errors", "trees", "worlds"},
+    "propagation": set(),
+    "config": {"errors", "trees", "worlds", "propagation"},
     "geodesy": {"errors"},
     "store": BASE,
     "trackers": BASE,
@@ -54,7 +55,7 @@ DOORS = {
     "celery": "jobs/",
 }
 NO_JAX = (
-    *("sources", "registry", "types", "errors", "config", "worlds", "trees", "geodesy"),
+    *("sources", "registry", "types", "errors", "config", "worlds", "propagation", "trees", "geodesy"),
     *("store", "tracking", "trackers"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}

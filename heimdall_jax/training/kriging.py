@@ -51,7 +51,8 @@ def krige(
         config: Spreads, correlation distance, number of neighbours.
     """
     count = min(config.neighbours, len(places_m))
-    away_m, nearest = map(np.asarray, KDTree(places_m).query(targets_m, range(1, count + 1)))
+    found = KDTree(places_m).query(targets_m, count)
+    away_m, nearest = (np.reshape(values, (len(targets_m), count)) for values in found)
     columns = readings_db.shape[1]
     fields = Fields(np.empty((len(targets_m), columns)), np.empty((len(targets_m), columns)), np.empty(len(targets_m)))
     for target, (rows, distance_m) in enumerate(zip(nearest, away_m, strict=True)):
