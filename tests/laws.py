@@ -20,8 +20,9 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "types": {"errors"},
     "trees": {"errors"},
     "worlds": set(),
+    "propagation": set(),
     "feature_settings": set(),
-    "config": {"errors", "trees", "worlds", "feature_settings"},
+    "config": {"errors", "trees", "worlds", "feature_settings", "propagation"},
     "geodesy": {"errors"},
     "store": BASE,
     "trackers": BASE,
@@ -57,7 +58,8 @@ DOORS = {
     "celery": "jobs/",
 }
 NO_JAX = (
-    *("sources", "registry", "types", "errors", "config", "worlds", "feature_settings", "trees", "geodesy"),
+    *("sources", "registry", "types", "errors", "config", "worlds", "feature_settings", "propagation"),
+    *("trees", "geodesy"),
     *("store", "tracking", "trackers"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}

@@ -6,8 +6,9 @@ a_r = 1 / v_rg summed over the receivers that heard, A = sum a_r, and the weight
     log L(g) = -1/2 [ sum log v_rg + log(1 + S A) + sum a_r (z_r - mean)^2 + mean^2 A / (1 + S A) ]
 
 and p given these is N(S A mean / (1 + S A), S / (1 + S A)). A receiver that was there and did not hear adds
-log(o + (1 - o) Phi((least_r - m_rg - E p) / sqrt(v_rg + var p))), o the share of transmissions it misses anyhow. The
-mean of the posterior has the least mean squared error of all estimates.
+log(o + (1 - o) Phi((least_r - m_rg - E p) / sqrt(v_rg + var p))), o the share of transmissions it misses anyhow:
+exact for one such receiver, for several as if p were drawn for each. The mean of the posterior has the least mean
+squared error of all estimates.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ Recording i at x_i reads of field r
 
 with independent fields, o_i ~ N(0, t^2) common to a recording and e_ir ~ N(0, n^2). What a recording says of one field
 therefore depends on what it says of the others: their readings are solved together, exactly, for the nearest
-recordings of each place. An exponential kernel screens those behind them (Stein 2002): 24 and 200 neighbours gave the
-same error of a located transmitter to 0.1 %.
+recordings of each place. An exponential kernel screens those behind them (Stein 2002): 24, 40 and 60 neighbours gave
+the same error of a located transmitter to 0.1 %.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def krige(
         config: Spreads, correlation distance, number of neighbours.
     """
     count = min(config.neighbours, len(places_m))
-    away_m, nearest = map(np.asarray, KDTree(places_m).query(targets_m, range(1, count + 1)))
+    found = KDTree(places_m).query(targets_m, count)
+    away_m, nearest = (np.reshape(values, (len(targets_m), count)) for values in found)
     columns = readings_db.shape[1]
     fields = Fields(np.empty((len(targets_m), columns)), np.empty((len(targets_m), columns)), np.empty(len(targets_m)))
     for target, (rows, distance_m) in enumerate(zip(nearest, away_m, strict=True)):

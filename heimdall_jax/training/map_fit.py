@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ def _judge(net: RadioMapNet) -> Callable[[float, Iterator[Sample]], Judged]:
     graph = nnx.graphdef(net)
 
     @jax.jit
-    def locate(state: nnx.State, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def locate(state: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         fix = nnx.merge(graph, state)(**{name: batch[name] for name in INPUTS})
         nll_B = gaussian_nll(fix.position_m, fix.scale_m, batch["position_m"], batch["position_error_m"])
         off_m = (batch["position_m"] - fix.position_m)[..., None]

@@ -81,7 +81,7 @@ def fit_radio_map(train: Sample, config: RadioMapConfig) -> RadioMap:
     usable = train["weight"] > 0
     heard, truth_m = train["heard"] & usable[:, None], train["position_m"].astype(np.float64)
     if heard.sum() < FEWEST:
-        cure = "Give more data, or set --augmentation.simulated 0."
+        cure = "Give more data, or do without a map: --augmentation.simulated 0, another --model.name."
         raise DataError(explain("radio map", got=f"{heard.sum()} readings", allowed=f"{FEWEST} or more", cure=cure))
     rss_db = train["rss_db"].astype(np.float64)
     reach = decades(truth_m[:, None] - train["receiver_m"].astype(np.float64), np)
