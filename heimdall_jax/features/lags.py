@@ -74,6 +74,12 @@ def taper(n_samples: int) -> ndarray:
     return _read_only(np.concatenate([rise, np.ones(n_samples - 2 * length), rise[::-1]]))
 
 
+def tapered(i_BRT: Array, q_BRT: Array) -> tuple[Array, Array]:
+    """The recordings, faded in and out."""
+    weight = jnp.asarray(taper(i_BRT.shape[-1]), i_BRT.dtype)[None, None]
+    return i_BRT * weight, q_BRT * weight
+
+
 @functools.cache
 def taper_loss(n_samples: int, max_lag: int) -> ndarray:
     """(2 max_lag + 1,) factors by which the taper lowers each lag's sum, 1 at lag 0."""

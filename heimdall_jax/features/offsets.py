@@ -17,8 +17,9 @@ from numpy import ndarray
 
 from heimdall_jax.features.pairs import antisymmetric
 
-STEPS_PER_HERTZ_SECOND = 2
-"""Of the search: half the width of the ambiguity's main lobe loses at most 0.9 dB between two steps."""
+STEPS_PER_HERTZ_SECOND = 4
+"""Of the search: a quarter of the width of the ambiguity's main lobe loses at most 0.2 dB between two steps. Speech of
+two bursts has side lobes as high as that."""
 NEWTON_STEPS = 3
 
 

@@ -62,6 +62,13 @@ def difference(x_BR: Array) -> Array:
     return x_BR[..., :, None] - x_BR[..., None, :]
 
 
+def same_receiver(like_BR: Array) -> Array:
+    """1 (B, R, R) on the diagonal, else 0."""
+    # Numbered by a sum, since how many receivers there are may be unknown when a graph is exported.
+    number = jnp.cumsum(jnp.ones_like(like_BR), axis=-1)
+    return 1 - jnp.clip(jnp.abs(difference(number)), 0.0, 1.0)
+
+
 def antisymmetric(x_BRR: Array) -> Array:
     """Half of x_ij - x_ji: removes rounding."""
     return 0.5 * (x_BRR - jnp.swapaxes(x_BRR, -1, -2))

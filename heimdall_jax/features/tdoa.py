@@ -6,8 +6,11 @@
    those with the strongest receiver each receiver's own (`offsets`, `pairs`).
 2. Recordings are turned back by their own offsets, lag products taken again over all lags (`lags`).
 3. The peak between the lags and what is left of the offset are refined in turn (`interpolation`, `offsets`).
-4. Peak heights give each receiver's SNR by a rank-one fit, their curvature the recording's rms bandwidth, and both the
-   precision by Stein's formula (IEEE Trans. ASSP 29 (1981) 588) shared among R receivers (`snr`).
+4. Recordings are moved to one time by their own lags and correlated once more near lag 0, with the offset and the
+   difference of sample rates (`shifts`, `alignment`): the delay of `plain`, and for all methods what follows.
+5. Peak heights give each receiver's SNR by a rank-one fit, their curvature the recording's rms bandwidth, and both the
+   precision by Stein's formula (IEEE Trans. ASSP 29 (1981) 588) shared among R receivers (`snr`), less what unknown
+   sample rates add.
 
 Real arithmetic and matrix products only, all pairs as (R, R): the graph exports with dynamic batch and receivers.
 """
@@ -25,10 +28,12 @@ from jax.typing import ArrayLike
 
 from heimdall_jax.config import TimingConfig
 from heimdall_jax.errors import ConfigError, DataError, explain
-from heimdall_jax.features.interpolation import Peak, find_peak, values_at
-from heimdall_jax.features.lags import block_lag_products, effective_samples, taper, taper_loss, two_sided
+from heimdall_jax.features.alignment import Aligned, align, rate_variance
+from heimdall_jax.features.interpolation import Peak, find_peak, safe_ratio, values_at
+from heimdall_jax.features.lags import block_lag_products, effective_samples, taper, taper_loss, tapered, two_sided
 from heimdall_jax.features.offsets import remove_offset, residual_offset, search_offset, turn
-from heimdall_jax.features.pairs import antisymmetric, difference, relative_to_strongest, symmetric
+from heimdall_jax.features.pairs import antisymmetric, difference, relative_to_strongest, same_receiver, symmetric
+from heimdall_jax.features.shifts import noise_kept
 from heimdall_jax.features.snr import bandwidth_squared, pair_snr, receiver_snr
 from heimdall_jax.features.weighting import weigh
 
@@ -49,7 +54,7 @@ class _Correlation(NamedTuple):
     imaginary: Array
     peak: Peak
     lag_BRR: Array
-    offset_hz: Array
+    receiver_hz: Array
 
 
 @functools.partial(jax.jit, static_argnames=("config", "sample_rate_hz"))
@@ -111,9 +116,13 @@ def parts_to_timing(
     _check_parts(i, q, config)
     i, q, active = _normalise(i, q, jnp.asarray(heard_BR))
     pair = _pairs(active)
-    offset_hz = _receiver_offsets(i, q, pair, config, sample_rate_hz)
-    found = _correlate(i, q, pair, offset_hz, config, sample_rate_hz)
-    return _measure(found, active, pair, i.shape[-1], config, sample_rate_hz)
+    faded = tapered(i, q)
+    offset_hz = _receiver_offsets(*faded, pair, config, sample_rate_hz)
+    found = _correlate(*faded, pair, offset_hz, config, sample_rate_hz)
+    turned = remove_offset(i, q, found.receiver_hz, sample_rate_hz)
+    most = config.max_lag - config.half_width + 1
+    aligned = align(*turned, found.lag_BRR, found.peak.magnitude, pair, most)
+    return _measure(found, aligned, active, pair, i.shape[-1], config, sample_rate_hz)
 
 
 def check_timing(config: TimingConfig) -> None:
@@ -144,7 +153,7 @@ def _check_parts(i: Array, q: Array, config: TimingConfig) -> None:
 
 
 def _normalise(i_BRT: Array, q_BRT: Array, heard_BR: Array) -> tuple[Array, Array, Array]:
-    """Tapered recordings of energy 1, zero where not heard or silent, and which are neither, as numbers (B, R)."""
+    """Recordings, zero where not heard or silent, of energy 1 once tapered, and which are neither, numbers (B, R)."""
     heard = heard_BR if heard_BR.dtype == jnp.bool_ else heard_BR > 0.5
     # Rows of receivers that are not heard may hold NaN, which a product with zero would keep.
     weight = jnp.asarray(taper(i_BRT.shape[-1]), i_BRT.dtype)[None, None]
@@ -152,8 +161,8 @@ def _normalise(i_BRT: Array, q_BRT: Array, heard_BR: Array) -> tuple[Array, Arra
     largest = jnp.max(jnp.maximum(jnp.abs(i), jnp.abs(q)), axis=-1, keepdims=True)
     loud = largest > SILENCE
     inverse = jnp.where(loud, 1 / jnp.where(loud, largest, 1.0), 0.0)
-    i, q = i * inverse * weight, q * inverse * weight
-    energy = jnp.sum(i**2 + q**2, axis=-1, keepdims=True)
+    i, q = i * inverse, q * inverse
+    energy = jnp.sum((i**2 + q**2) * weight**2, axis=-1, keepdims=True)
     scale = jnp.where(loud, jax.lax.rsqrt(jnp.where(loud, energy, 1.0)), 0.0)
     return i * scale, q * scale, loud[..., 0].astype(i.dtype)
 
@@ -188,7 +197,7 @@ def _correlate(
     middle_s = middle / sample_rate_hz
     residual_hz = jnp.zeros_like(offset_hz_BR)
     turned = real, imaginary
-    same = _same_receiver(offset_hz_BR)
+    same = same_receiver(offset_hz_BR)
     for _ in range(REFINEMENTS):
         weighted = weigh(*turned, same, config.method)
         peak = _peak(weighted, config)
@@ -200,7 +209,7 @@ def _correlate(
     timed = peak if config.method == "plain" else _peak(weigh(*turned, same, config.method), config)
     lag = timed.index.astype(timed.fraction.dtype) - config.max_lag + timed.fraction
     whole_real, whole_imaginary = (jnp.sum(part, axis=1) for part in turned)
-    return _Correlation(whole_real, whole_imaginary, peak, antisymmetric(lag), difference(offset_hz_BR + residual_hz))
+    return _Correlation(whole_real, whole_imaginary, peak, antisymmetric(lag), offset_hz_BR + residual_hz)
 
 
 def _peak(blocks: tuple[Array, Array], config: TimingConfig) -> Peak:
@@ -210,6 +219,7 @@ def _peak(blocks: tuple[Array, Array], config: TimingConfig) -> Peak:
 
 def _measure(
     found: _Correlation,
+    aligned: Aligned,
     active_BR: Array,
     pair_BRR: Array,
     n_samples: int,
@@ -218,31 +228,33 @@ def _measure(
 ) -> dict[str, Array]:
     """The features from the peaks."""
     samples, peak = effective_samples(n_samples), found.peak
-    # Symmetric up to rounding, which two receivers of one equation do not forgive.
-    coefficient, curvature = symmetric(peak.magnitude), symmetric(peak.curvature)
-    found_it = peak.inside & (pair_snr(coefficient) * samples >= _least_snr(config))
+    found_it = peak.inside & (pair_snr(peak.magnitude) * samples >= _least_snr(config)) & (aligned.near_BRR > 0)
     clear = pair_BRR * (found_it & jnp.swapaxes(found_it, -1, -2)).astype(pair_BRR.dtype)
-    snr = receiver_snr(coefficient, pair_BRR, samples)
+    # Symmetric up to rounding, which two receivers of one equation do not forgive.
+    coefficient, curvature = symmetric(aligned.coefficient_BRR), symmetric(aligned.curvature_BRR)
+    snr = receiver_snr(coefficient, pair_BRR, samples) * noise_kept()
     square, noise = bandwidth_squared(curvature, snr, clear, samples)
     wide = square >= (2 * math.pi * config.min_bandwidth_hz / sample_rate_hz) ** 2 + noise
     valid = clear * wide.astype(clear.dtype)[:, None, None]
-    total = jnp.sum(snr * active_BR, axis=-1)[:, None, None]
-    # kappa = 8 pi^2 B_rms^2 B_n T, with B_n T the number of samples.
-    kappa = 2 * jnp.maximum(square, 0.0)[:, None, None] * (samples * sample_rate_hz**2)
-    precision = (snr[..., :, None] * snr[..., None, :]) * (valid * kappa / (1 + total))
-    arrival = (jnp.max(valid, axis=-1) * snr) * (kappa * total / (1 + total))[..., 0]
+    # Per sample squared: kappa = 8 pi^2 B_rms^2 B_n T, with B_n T the number of samples.
+    total = jnp.sum(snr * active_BR, axis=-1, keepdims=True)
+    arrival = (2 * samples * jnp.maximum(square, 0.0))[:, None] * snr * total / (1 + total)
+    arrival = arrival / (1 + arrival * rate_variance(arrival, aligned.centre_B, aligned.spread_B))
+    together = jnp.sum(arrival * active_BR, axis=-1)[:, None, None]
+    precision = valid * safe_ratio(arrival[..., :, None] * arrival[..., None, :], together + jnp.zeros_like(valid))
+    lag = aligned.lag_BRR if config.method == "plain" else found.lag_BRR
     curve = jnp.sqrt(found.real**2 + found.imaginary**2) * pair_BRR[..., None]
     return {
-        "tdoa_s": found.lag_BRR / sample_rate_hz * valid,
-        "tdoa_precision_per_s2": precision,
-        "arrival_precision_per_s2": arrival,
+        "tdoa_s": lag / sample_rate_hz * valid,
+        "tdoa_precision_per_s2": precision * sample_rate_hz**2,
+        "arrival_precision_per_s2": jnp.max(valid, axis=-1) * arrival * sample_rate_hz**2,
         "timing_valid": valid,
         "timing_usable": jnp.max(valid, axis=(-2, -1)),
         "snr_db": 10 * jnp.log10(jnp.maximum(snr, LEAST_SNR)),
         "bandwidth_hz": jnp.sqrt(jnp.maximum(square, 0.0)) * (sample_rate_hz / (2 * math.pi)),
-        "offset_hz": found.offset_hz * pair_BRR,
+        "offset_hz": difference(found.receiver_hz + aligned.offset_BR * sample_rate_hz) * pair_BRR,
         "lag_curve": curve,
-        "coherence": coefficient * pair_BRR,
+        "coherence": symmetric(peak.magnitude) * pair_BRR,
         "sharpness_per_s2": curvature * sample_rate_hz**2 * pair_BRR,
     }
 
@@ -254,11 +266,4 @@ def _least_snr(config: TimingConfig) -> float:
 
 def _pairs(active_BR: Array) -> Array:
     """1 (B, R, R) where both receivers are active and not the same one."""
-    return active_BR[..., :, None] * active_BR[..., None, :] * (1 - _same_receiver(active_BR))
-
-
-def _same_receiver(like_BR: Array) -> Array:
-    """1 (B, R, R) on the diagonal, else 0."""
-    # Numbered by a sum, since how many receivers there are may be unknown when a graph is exported.
-    number = jnp.cumsum(jnp.ones_like(like_BR), axis=-1)
-    return 1 - jnp.clip(jnp.abs(difference(number)), 0.0, 1.0)
+    return active_BR[..., :, None] * active_BR[..., None, :] * (1 - same_receiver(active_BR))

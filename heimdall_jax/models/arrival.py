@@ -32,9 +32,11 @@ from heimdall_jax.models.mixture import mixture_moments
 REACH = 3.2
 """The grid of starts reaches this many spreads of the training places from their mean, on either side."""
 STARTS_PER_SIDE = 41
-STARTS = 3
+STARTS = 4
 """How many minima of the grid are followed."""
-TEMPERS = (0.8, 0.5, 0.15, 0.08, 0.03, 0.016, 0.005, *(0.0,) * 9)
+APART = 4.0
+"""Spacings between two starts, at least: closer ones end at the same minimum."""
+TEMPERS = (0.4, 0.3, 0.15, 0.08, 0.03, 0.016, 0.005, *(0.0,) * 9)
 """Distance, in spacings of the grid, that is added to every arrival's spread at each step."""
 FARTHEST_STEP = 3.0
 """A step is cut to this many spacings."""
@@ -251,12 +253,12 @@ def _tempered(precision_per_m2: Array, temper_m: Array) -> Array:
 
 
 def _lowest(cost_BG: Array, starts_m: Array, spacing_m: Array) -> Array:
-    """The places (B, K, 2) of the lowest costs, no two of them neighbours on the grid."""
+    """The places (B, K, 2) of the lowest costs, no two of them close on the grid."""
     places = []
     for _ in range(STARTS):
         place_m = _choose(cost_BG, starts_m)
         away = jnp.sum((starts_m - place_m) ** 2, axis=-1)
-        cost_BG = cost_BG + jnp.where(away < (2.6 * spacing_m) ** 2, 1e30, 0.0)
+        cost_BG = cost_BG + jnp.where(away < (APART * spacing_m) ** 2, 1e30, 0.0)
         places.append(place_m)
     return jnp.concatenate(places, axis=1)
 
