@@ -94,13 +94,23 @@ def _arctangent(node: NodeProto) -> list[NodeProto]:
 
 
 def _gelu(node: NodeProto) -> list[NodeProto]:
-    """Half of x (1 + erf(x / sqrt 2)), which is what the operator means unless it is told to approximate."""
+    """Half of x (1 + erf(x / sqrt 2)), or of x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) where it is approximated."""
     value, result = node.input[0], node.output[0]
-    assert not any(attribute.name == "approximate" and attribute.s == b"tanh" for attribute in node.attribute)
     scaled, error, one, half = (f"{result}/{part}" for part in ("scaled", "erf", "one", "half"))
+    if any(attribute.name == "approximate" and attribute.s == b"tanh" for attribute in node.attribute):
+        square, factor, bent = (f"{result}/{part}" for part in ("square", "factor", "bent"))
+        step = [
+            helper.make_node("Mul", [value, value], [square], name=square),
+            *_with_constant("Mul", square, 0.044715, f"{factor}/x"),
+            *_with_constant("Add", f"{factor}/x", 1.0, factor),
+            helper.make_node("Mul", [value, factor], [bent], name=bent),
+            *_with_constant("Mul", bent, math.sqrt(2 / math.pi), scaled),
+            helper.make_node("Tanh", [scaled], [error], name=error),
+        ]
+    else:
+        step = [*_with_constant("Mul", value, math.sqrt(0.5), scaled), *_error_function(scaled, error)]
     steps = [
-        *_with_constant("Mul", value, math.sqrt(0.5), scaled),
-        *_error_function(scaled, error),
+        *step,
         *_with_constant("Add", error, 1.0, one),
         *_with_constant("Mul", one, 0.5, half),
     ]
