@@ -59,7 +59,7 @@ def measure(run: Run, data: Data, *, own: Data) -> dict[str, Any]:
     metrics["n_trained_on"] = len(seen.intersection(measured.session_ids))
     if bound_m2 is not None:
         condition = Condition.of(columns, (position_m, covariance_m2), bound_m2, origin)
-        usable = columns["timing_valid"].any(axis=(1, 2))
+        usable = np.asarray(columns["timing_valid"].any(axis=(1, 2)))
         metrics["by_clock"] = by_clock(condition, columns["clock_sigma_s"], usable)
     return metrics | {"skipped": data.skipped, "notes": list(data.notes), "step": run.step}
 

@@ -70,7 +70,7 @@ def _row(
     columns, sent = dataset.columns(), sessions.transmissions(dataset.source_indices.tolist())
     well_received = strong(np.asarray(sent.snr_db_R, np.float64), columns["heard"])
     modulated = np.isin(np.asarray(sent.kind), [list(WAVEFORMS).index(kind) for kind in MODULATED])
-    usable = columns["timing_valid"].any(axis=(1, 2))
+    usable = np.asarray(columns["timing_valid"].any(axis=(1, 2)))
     counts = {
         "transmissions": sessions.count,
         "well_received": int(well_received.sum()),

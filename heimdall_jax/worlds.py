@@ -74,5 +74,3 @@ TIMING_WORLD = WorldConfig(
     offset_max_hz=15.0,
 )
 """A fresh world for every transmission, with receivers as they are: for what arrival times can tell, too."""
-
-WORLDS: dict[str, WorldConfig] = {"power": POWER_WORLD, "timing": TIMING_WORLD}

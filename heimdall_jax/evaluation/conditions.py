@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float64, Shaped
 from numpy import ndarray
 from scipy.spatial import Delaunay
 
-from heimdall_jax.evaluation.bounds import pooled_r68
+from heimdall_jax.evaluation.bounds import binds, pooled_r68
 from heimdall_jax.evaluation.calibration import bootstrap_interval, inside_region, squared_mahalanobis
 from heimdall_jax.evaluation.summary import Errors, error_summary, ground_error_m
 from heimdall_jax.types import Sample
@@ -102,18 +103,23 @@ def strong(snr_db_NR: Float64[ndarray, "N R"], heard_NR: Bool[ndarray, "N R"]) -
 
 
 def judge(condition: Condition) -> dict[str, Any]:
-    """One row: errors, bound, the ratio of their 68 % radii with its 95 % bootstrap interval, and coverage."""
+    """One row: errors, bound, the ratio of their 68 % radii with its 95 % bootstrap interval, and coverage.
+
+    `bound_binds` is false where the bound's radius is so large that knowing the region beats it.
+    """
     squared = squared_mahalanobis(condition.offset_m_NE, condition.covariance_m2_NEE)
     inside = inside_region(squared, 0.68)
     hull = Delaunay(condition.station_m_RE).find_simplex(condition.truth_m_NE) >= 0
     near = condition.error_m_N <= NEAR_M
     bound_m = pooled_r68(condition.bound_m2_NEE, np.random.default_rng(0))
+    region_m = math.sqrt(float(np.prod(np.ptp(condition.truth_m_NE, axis=0))))
     errors: dict[str, Errors] = {"fused": error_summary(condition.error_m_N)}
     errors |= {name: error_summary(other) for name, other in condition.others.items()}
     return {
         "n": len(inside),
         "error_m": errors,
         "bound_p68_m": bound_m,
+        "bound_binds": binds(bound_m, region_m),
         "ratio_p68": errors["fused"]["p68"] / bound_m,
         "ratio_interval": ratio_interval(condition.error_m_N, condition.bound_m2_NEE),
         "coverage_68": float(inside.mean()),

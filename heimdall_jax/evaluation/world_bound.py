@@ -48,7 +48,7 @@ def fused_covariances(
     receiver_m, heard = receiver_m.astype(np.float64), samples["heard"]
     information = np.zeros((len(truth_m), 2, 2))
     if timing:
-        usable = samples["timing_valid"].any(axis=(1, 2))
+        usable = np.asarray(samples["timing_valid"].any(axis=(1, 2)))
         variance_s2 = timing_variance_s2(
             10 ** (np.asarray(sent.snr_db_R, np.float64) / 10),
             samples["bandwidth_hz"].astype(np.float64),

@@ -154,12 +154,9 @@ def _error_function(value: str, result: str) -> list[NodeProto]:
 @functools.cache
 def _erf_polynomial() -> np.ndarray:
     """Coefficients, lowest first, of log(exp(x^2) erfc(x) / t) in u = 2 t - 1, t = 2 / (2 + x), for x from 0 up."""
-
-    def wanted(u: np.ndarray) -> np.ndarray:
-        t = np.maximum((u + 1) / 2, 1e-300)
-        return np.log(erfcx(2 / t - 2) / t)
-
-    return chebyshev.cheb2poly(chebyshev.chebinterpolate(wanted, ERF_DEGREE))
+    u = chebyshev.chebpts1(ERF_DEGREE + 1)
+    t = (u + 1) / 2
+    return chebyshev.cheb2poly(chebyshev.chebfit(u, np.log(erfcx(2 / t - 2) / t), ERF_DEGREE))
 
 
 def _with_constant(operator: str, value: str, constant: float, result: str) -> list[NodeProto]:
