@@ -14,12 +14,14 @@ import numpy as np
 from rich.console import Console
 
 from heimdall_jax.assessment import batches_of, measure, takes_any_order
+from heimdall_jax.conditions import measure_conditions
 from heimdall_jax.config import Config
-from heimdall_jax.datasets import Data, load_data, load_test_data, radio_map
+from heimdall_jax.datasets import Data, fresh_samples, load_data, load_test_data, radio_map
 from heimdall_jax.display import Display
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
+from heimdall_jax.evaluation.figures import error_against_clock
 from heimdall_jax.evaluation.summary import write_metrics
-from heimdall_jax.evaluation.table import closing_table
+from heimdall_jax.evaluation.table import closing_table, conditions_table
 from heimdall_jax.export.parity import Report
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.run import CHECKPOINTS, CONFIG, Run, begin, make_model, make_trainer, open_run, record, start_tracking
@@ -31,7 +33,7 @@ from heimdall_jax.training.map_fit import learn_map
 from heimdall_jax.training.step import Trainer
 from heimdall_jax.types import Sample
 
-METRICS, MODEL = "metrics.json", "model.onnx"
+METRICS, MODEL, CONDITIONS, FIGURES = "metrics.json", "model.onnx", "conditions.json", "figures"
 PROBES = 32
 
 
@@ -78,6 +80,7 @@ def evaluate(
     data_path: str | None = None,
     split: str | None = None,
     out: Path | None = None,
+    conditions: int | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Measure the best model of a run on any data set and split of its kind; nothing is trained.
@@ -87,6 +90,7 @@ def evaluate(
         data_path: The data set; the run's own if None.
         split: Whose test side is measured, every row for `none`; the run's own if None.
         out: Folder for `metrics.json`; the run folder for its own data and split, else one under `evaluations`.
+        conditions: Also measure a simulated run that reads times at each clock, on so many transmissions each.
         console: Where progress and the table go; standard output if None.
 
     Returns:
@@ -108,11 +112,19 @@ def evaluate(
         cache = _cache(config, folder)
         data = load_test_data(asked, run.domain, cache=cache, progress=display.reading)
         _report(console, data)
-        metrics = measure(run, data, own=load_data(config, cache=cache))
+        own = load_data(config, cache=cache)
+        metrics = measure(run, data, own=own)
+        rows = None
+        if conditions is not None:
+            rows = measure_conditions(run, own, conditions, cache=cache, progress=display.reading)
     if out is None:
         out = folder if not changes else folder / "evaluations" / f"{Path(asked.data.path).name}-{data.split}"
     write_metrics(out / METRICS, metrics)
     console.print(closing_table(metrics, {"metrics": out / METRICS}))
+    if rows is not None:
+        write_metrics(out / CONDITIONS, {"rows": rows})
+        error_against_clock(rows, out / FIGURES / "clocks.png")
+        console.print(conditions_table(rows))
     return metrics
 
 
@@ -139,6 +151,7 @@ def _prepare_fit(config: Config, data: Data) -> _Fit:
         total_steps=total_steps,
         radio_map=radio_map(config, train),
         close_ranks=takes_any_order(config),
+        fresh=fresh_samples(config),
     )
     model = make_model(config, data.domain)
     if isinstance(model, RadioMapNet):

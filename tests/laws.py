@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "heimdall_jax"
 
-BASE = {"errors", "types", "config", "worlds", "geodesy"}
+BASE = {"errors", "types", "config", "worlds", "feature_settings", "geodesy"}
 EVERYTHING = None
 MAY_IMPORT: dict[str, set[str] | None] = {
     # One direction: sources, features, models, training, evaluation, export, registry.
@@ -21,7 +21,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "trees": {"errors"},
     "worlds": set(),
     "propagation": set(),
-    "config": {"errors", "trees", "worlds", "propagation"},
+    "feature_settings": set(),
+    "config": {"errors", "trees", "worlds", "propagation", "feature_settings"},
     "geodesy": {"errors"},
     "store": BASE,
     "trackers": BASE,
@@ -39,6 +40,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "pipeline": EVERYTHING,
     "datasets": EVERYTHING,
     "assessment": EVERYTHING,
+    "conditions": EVERYTHING,
     "preparation": EVERYTHING,
     "locating": EVERYTHING,
     "run": EVERYTHING,
@@ -55,7 +57,8 @@ DOORS = {
     "celery": "jobs/",
 }
 NO_JAX = (
-    *("sources", "registry", "types", "errors", "config", "worlds", "propagation", "trees", "geodesy"),
+    *("sources", "registry", "types", "errors", "config", "worlds", "propagation", "feature_settings", "trees"),
+    "geodesy",
     *("store", "tracking", "trackers"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}

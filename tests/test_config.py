@@ -13,6 +13,7 @@ from heimdall_jax.config import (
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
+    SIMULATION,
     Config,
     DataConfig,
     ModelConfig,
@@ -199,4 +200,4 @@ def test_any_tree_is_a_config_or_a_clear_error(tree):
 def test_names_are_not_taken_for_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkdir("simulation")
-    assert load("simulation") == Config()
+    assert load("simulation") == SIMULATION

@@ -1,7 +1,7 @@
 """A Flax model as one self-contained ONNX file: the only door to jax2onnx.
 
-The graph gives local metres as the model does, and the same place in degrees, computed in float64 by the very
-function that the rest of the package uses (`geodesy.local_to_degrees`, traced).
+The graph gives local metres as the model does, in the model's own precision, and the same place in degrees, computed in
+float64 by the very function that the rest of the package uses (`geodesy.local_to_degrees`, traced).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from onnx import ModelProto, helper, numpy_helper
 from heimdall_jax import geodesy
 from heimdall_jax.errors import ExportError, explain
 from heimdall_jax.export.bundle import write_atomically
+from heimdall_jax.export.double import open_doors, use_known_operators
 from heimdall_jax.export.signature import (
     COVARIANCE_M2,
     MASKS,
@@ -34,6 +35,7 @@ from heimdall_jax.export.signature import (
     SIGMA_M,
     Tensor,
 )
+from heimdall_jax.models.prediction import precision_of, predict, predicts_in_double
 from heimdall_jax.types import Domain
 
 OPSET = 23
@@ -74,9 +76,14 @@ def build_graph(
     Raises:
         ExportError: jax2onnx cannot express the model.
     """
-    predict, spread = _predictor(model, inputs)
-    proto = _trace(predict, inputs, names=[tensor.name for tensor in inputs], outputs=["position_m", spread.name])
+    with precision_of(model):
+        predictor, spread = _predictor(model, inputs)
+        names, double = [tensor.name for tensor in inputs], predicts_in_double(model)
+        proto = _trace(predictor, inputs, names=names, outputs=["position_m", spread.name], double=double)
     outputs = (POSITION_M, POSITION_DEG, spread)
+    if double:
+        use_known_operators(proto.graph)
+        open_doors(proto, inputs, outputs)
     _append_degrees(proto, domain)
     for tensor in inputs:
         if tensor.optional:
@@ -105,12 +112,12 @@ def _predictor(model: nnx.Module, inputs: Sequence[Tensor]) -> tuple[Callable[..
     frozen = nnx.clone(model)
     frozen.eval()
 
-    def predict(*arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def predictor(*arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
         named = {
             tensor.name: array > 0.5 if tensor.name in MASKS else array
             for tensor, array in zip(inputs, arrays, strict=True)
         }
-        position_m, scale_m = frozen(**named)  # pyright: ignore[reportCallIssue]
+        position_m, scale_m = predict(frozen, named)
         if scale_m.ndim == 3:
             scale_m = jnp.matmul(scale_m, jnp.swapaxes(scale_m, -1, -2))
         return position_m, scale_m
@@ -119,8 +126,8 @@ def _predictor(model: nnx.Module, inputs: Sequence[Tensor]) -> tuple[Callable[..
     example = [
         jax.ShapeDtypeStruct([sizes.get(str(size), size) for size in tensor.shape], tensor.dtype) for tensor in inputs
     ]
-    _, spread = jax.eval_shape(predict, *example)
-    return predict, COVARIANCE_M2 if spread.ndim == 3 else SIGMA_M
+    _, spread = jax.eval_shape(predictor, *example)
+    return predictor, COVARIANCE_M2 if spread.ndim == 3 else SIGMA_M
 
 
 def _trace(
@@ -129,13 +136,18 @@ def _trace(
     *,
     names: list[str],
     outputs: list[str],
+    double: bool,
 ) -> ModelProto:
+    """All floating point of the graph is float64 if `double`, else float32."""
     from jax2onnx import to_onnx as convert
+    from jax2onnx.plugins.jax.lax import gather
 
-    specs = [jax.ShapeDtypeStruct(tensor.shape, tensor.dtype) for tensor in inputs]
+    # It teaches constants to the first graph of a process only; later ones of the same model would differ.
+    gather._CONST_HANDLERS_REGISTERED = False
+    wide = {"float32": "float64"} if double else {}
+    specs = [jax.ShapeDtypeStruct(tensor.shape, wide.get(tensor.dtype, tensor.dtype)) for tensor in inputs]
     # It reports inner values of unknown type, whose annotations are dropped below anyway.
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
-    double = any(tensor.dtype == "float64" for tensor in inputs)
     try:
         # The tests' strict ranks bind our models, not the library's own lowering nor geodesy's NumPy broadcasting.
         with jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
@@ -156,6 +168,7 @@ def _append_degrees(proto: ModelProto, domain: Domain) -> None:
         [local],
         names=["local_m"],
         outputs=["position_deg"],
+        double=True,
     )
     onnx.compose.add_prefix(tail, "geodesy/", inplace=True)
     proto.graph.node.append(

@@ -15,6 +15,7 @@ from heimdall_jax.errors import ExportError, explain
 from heimdall_jax.export.session import open_session
 from heimdall_jax.export.signature import INPUTS, Tensor, to_graph_dtype
 from heimdall_jax.geodesy import local_to_degrees
+from heimdall_jax.models.prediction import precision_of, predict
 from heimdall_jax.types import Domain, Sample
 
 BATCHES = (1, 3, 32)
@@ -142,14 +143,15 @@ def reference_predictor(model: nnx.Module) -> Callable[[Mapping[str, np.ndarray]
 
     @jax.jit
     def run(state: Any, named: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        return tuple(nnx.merge(graph, state)(**named))  # pyright: ignore[reportCallIssue]
+        return tuple(predict(nnx.merge(graph, state), named))
 
-    def predict(named: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        with jax.default_matmul_precision("highest"):  # accelerators would round to TF32 or bfloat16
+    def predictor(named: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        # Accelerators would round to TF32 or bfloat16.
+        with precision_of(model), jax.default_matmul_precision("highest"):
             position_m, scale_m = run(state, {name: jnp.asarray(value) for name, value in named.items()})
         return np.asarray(position_m, np.float64), _matrix(np.asarray(scale_m, np.float64))
 
-    return predict
+    return predictor
 
 
 def _compare_one(

@@ -24,8 +24,8 @@ RATE_TOLERANCE = 1e-3
 """Relative; a tone at the edge of the default band moves by a quarter of a bin. Real receivers are off by 1e-4."""
 
 
-TIMING = ("tdoa_s", "arrival_precision_per_s2", "timing_valid")
-"""What a model takes of a recording's timing."""
+TIMING = ("tdoa_s", "arrival_precision_per_s2", "timing_valid", "bandwidth_hz")
+"""What a data set keeps of a recording's timing; the bandwidth is for the bounds."""
 
 
 def samples_needed(config: FeatureConfig) -> int:

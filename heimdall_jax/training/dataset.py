@@ -283,6 +283,7 @@ def _empty_columns(count: int, receivers: int, timing: bool) -> Sample:
         "tdoa_s": np.zeros((count, receivers, receivers), np.float32),
         "arrival_precision_per_s2": np.zeros((count, receivers), np.float32),
         "timing_valid": np.zeros((count, receivers, receivers), bool),
+        "bandwidth_hz": np.zeros(count, np.float32),
     }
     return (timed if timing else {}) | {
         "rss_db": np.zeros((count, receivers), np.float32),
