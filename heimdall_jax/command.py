@@ -63,7 +63,7 @@ class EvaluateArguments:
     out: Path | None = None
     """Folder for metrics.json; by default RUN for the run's own test, else RUN/evaluations/NAME."""
     conditions: int | None = None
-    """Also measure a simulated run at each clock, on this many transmissions each (5,300 leave 4,300 that count)."""
+    """Also measure a simulated run at each clock, on up to this many transmissions (5,300 leave 4,300 that count)."""
     debug: bool = False
     """Show tracebacks."""
 

@@ -30,19 +30,20 @@ from heimdall_jax.worlds import MODULATED
 SPLIT = "conditions"
 """Name of the split: transmissions that no training, validation or test has seen."""
 CLOCKS_S = (15e-9, 50e-9, 200e-9, 1e-6, 5e-6, 20e-6, 100e-6, 1e-3)
-ECHOES, ECHO_CLOCKS_S = 2, (50e-9, 1e-6)
+ECHOES, MAIN_CLOCKS_S = 2, (50e-9, 1e-6)
+"""Echoes are measured at these clocks; at the others, which only draw the curve, a quarter of the transmissions do."""
 ECHO_DRAWS, ECHO_CHUNK = 10_000, 16
 """Noise-free arrivals on which the spread that echoes add is measured, and sessions made at once."""
 
 
 def measure_conditions(run: Run, own: Data, count: int, *, cache: Path, progress: Progress) -> list[dict[str, Any]]:
-    """A row for every clock of `CLOCKS_S`, then with echoes for those of `ECHO_CLOCKS_S`.
+    """A row for every clock of `CLOCKS_S`, then with echoes for those of `MAIN_CLOCKS_S`.
 
     Args:
         run: A simulated run whose model reads arrival times.
         own: What it was trained on.
-        count: Transmissions of each row; those that too few receive well, or whose bandwidth carries no timing, are
-            counted and left out.
+        count: Transmissions of a row of `MAIN_CLOCKS_S`, a quarter for the others; those that too few receive well, or
+            whose bandwidth carries no timing, are counted and left out.
         cache: Folder for features.
         progress: Called with (done, total) while sessions are made.
 
@@ -53,12 +54,13 @@ def measure_conditions(run: Run, own: Data, count: int, *, cache: Path, progress
         cure = "Give a run of a simulated world whose model reads arrival times (config simulation)."
         raise ConfigError(explain("--conditions", got=run.folder, allowed="a simulated timing run", cure=cure))
     rows = []
-    for clock_s, echoes in [*((clock, 0) for clock in CLOCKS_S), *((clock, ECHOES) for clock in ECHO_CLOCKS_S)]:
+    for clock_s, echoes in [*((clock, 0) for clock in CLOCKS_S), *((clock, ECHOES) for clock in MAIN_CLOCKS_S)]:
         world = dataclasses.replace(run.config.world, clock_sigma_s=(clock_s,), same_clock=0.0, echoes=echoes)
         config = dataclasses.replace(run.config, world=world)
         variance_s2 = echo_variance_s2(config, ECHO_DRAWS) if echoes else 0.0
+        made = count if clock_s in MAIN_CLOCKS_S else -(-count // 4)
         row = {"clock_sigma_s": clock_s, "echoes": echoes, "echo_sigma_s": math.sqrt(variance_s2)}
-        rows.append(row | _row(run, own, simulated_side(config, SPLIT, count, cache, progress), config, variance_s2))
+        rows.append(row | _row(run, own, simulated_side(config, SPLIT, made, cache, progress), config, variance_s2))
     return rows
 
 

@@ -41,7 +41,7 @@ def test_every_condition_has_its_row_and_the_figure_is_drawn(
     run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setattr(conditions, "CLOCKS_S", (50e-9, 1e-3))
-    monkeypatch.setattr(conditions, "ECHO_CLOCKS_S", (50e-9,))
+    monkeypatch.setattr(conditions, "MAIN_CLOCKS_S", (50e-9,))
     monkeypatch.setattr(conditions, "ECHO_DRAWS", 100)
     console = Console(file=io.StringIO(), width=160)
     evaluate(run, out=tmp_path, conditions=40, console=console)
