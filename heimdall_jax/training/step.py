@@ -138,8 +138,12 @@ class Trainer:
     def _predict(self, state: TrainState, batch: DeviceBatch, part: int) -> tuple[Any, Metrics]:
         fix = predict(self.model(state), {name: batch[name] for name in self.inputs}, part)
         single = Fix(*(value.astype(jnp.float32) for value in fix))
-        metrics = Metrics.of(_nll(single, batch), single.position_m, batch["position_m"], batch["weight"])
-        return fix, metrics
+        nlls_B = [_nll(single, batch)]
+        if self._config.outliers and "tdoa_s" in self.inputs:  # or a handful of lost fixes would choose the checkpoint
+            before = predict(self.model(state), {name: batch[name] for name in self.inputs}, 1)
+            nlls_B.append(_nll(Fix(*(value.astype(jnp.float32) for value in before)), batch))
+        nll_B = with_outliers(nlls_B, self._config.outliers)
+        return fix, Metrics.of(nll_B, single.position_m, batch["position_m"], batch["weight"])
 
     def _step(self, state: TrainState, batch: DeviceBatch) -> tuple[TrainState, StepReport]:
         """One optimisation step; a step whose numbers are not finite leaves the state as it was."""
