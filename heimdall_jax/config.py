@@ -62,8 +62,6 @@ class ModelConfig:
     """Let receiver_set read each receiver's own measure of signal over noise, where it is known."""
     timing: bool = False
     """Let receiver_set solve for the place from arrival times, about what powers say."""
-    max_clock_s: float = 50e-6
-    """Receivers with a worse clock are not timed: 15 km a sigma, and their delays leave the lags that are searched."""
     spectrogram: bool = False
     """Encode each receiver's mel spectrogram into its token."""
     sigma_min_m: float = 1.0
@@ -125,8 +123,7 @@ class TrackingConfig:
 
 POSITIVE = (
     "data.min_receivers",
-    *(f"model.{name}" for name in ("receivers", "width", "depth", "heads")),
-    *(f"model.{name}" for name in ("sigma_min_m", "sigma_max_m", "max_clock_s")),
+    *(f"model.{name}" for name in ("receivers", "width", "depth", "heads", "sigma_min_m", "sigma_max_m")),
     *(f"training.{name}" for name in ("epochs", "batch_size", "learning_rate", "clip_norm", "patience")),
     "training.evaluations_per_epoch",
     *(f"radio_map.{name}" for name in ("shadowing_db", "correlation_m", "noise_db", "spacing_m", "moving_std_db")),
@@ -204,7 +201,7 @@ SIMULATION = Config(
 
 SIMULATION_LONG = dataclasses.replace(
     SIMULATION,
-    world=dataclasses.replace(TIMING_WORLD, train=12_000, validation=2_000, test=4_000),
+    world=dataclasses.replace(TIMING_WORLD, train=8_000, validation=1_000),
     training=dataclasses.replace(SIMULATION.training, batch_size=128),
 )
 

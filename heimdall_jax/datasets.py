@@ -23,7 +23,7 @@ from heimdall_jax.training.dataset import HeimdallDataset, Progress, fit_domain
 from heimdall_jax.training.radio_map import RadioMap, fit_radio_map
 from heimdall_jax.types import Domain, Sample, SessionSource
 
-SIMULATION_VERSION = 4
+SIMULATION_VERSION = 5
 """Raise when the code of simulation or features changes what it gives, so that cached features are made anew."""
 COUNTS = ("train", "endless", "validation", "test")
 """Settings of a world that change none of its transmissions."""

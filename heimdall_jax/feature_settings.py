@@ -33,4 +33,6 @@ class TimingConfig:
     min_bandwidth_hz: float = 100.0  # rms; below it a peak falls by less than a tenth over the lags sought
     min_snr_db: float = 13.0
     """Of a pair after integration. Stein's formula needs 10; the best peak of noise reached 12.5 in 4,032 pairs."""
+    max_clock_s: float = 50e-6
+    """Receivers with a worse clock are not timed: 15 km a sigma, and their delays leave the lags that are sought."""
     method: Literal["plain", "phat", "scot"] = "plain"

@@ -84,7 +84,8 @@ class FromIq(Locator):
         present = jnp.ones_like(heard) if present is None else present
         heard = heard & present
         spectrogram = self.network.spectrogram is not None
-        found = parts_to_features(i, q, self.features, heard=heard, timing=self.timing, spectrogram=spectrogram)
+        timed = heard & (clock_sigma_s <= self.timing.max_clock_s)
+        found = parts_to_features(i, q, self.features, heard=timed, timing=self.timing, spectrogram=spectrogram)
         place_m = degrees_to_enu(receiver_deg, altitude_m, self.origin_deg, xp=jnp)
         return self.network(
             rss_db=found["rss_db"],

@@ -39,7 +39,7 @@ def extract(
 ) -> Callable[..., dict[str, Array]]:
     """The jitted feature function of a config, one per process: complex (B, R, T) to a dict of float32 arrays.
 
-    It takes the IQ and, where `timing` is asked for, which receivers heard (B, R), and gives what `parts_to_features`
+    It takes the IQ and, where `timing` is asked for, which receivers to time (B, R), and gives what `parts_to_features`
     gives. Spectrograms and powers of receivers do not mix, so a row of a receiver that did not hear (whatever it holds)
     stays in its own row: mask it there.
 

@@ -134,6 +134,7 @@ def check_timing(config: TimingConfig) -> None:
         ("max_offset_hz", 0 < config.max_offset_hz < math.inf, "above 0"),
         ("min_bandwidth_hz", 0 <= config.min_bandwidth_hz < math.inf, "0 or more"),
         ("min_snr_db", math.isfinite(config.min_snr_db), "finite"),
+        ("max_clock_s", config.max_clock_s > 0, "above 0"),
         ("method", config.method in ("plain", "phat", "scot"), "'plain', 'phat' or 'scot'"),
     )
     for name, good, allowed in rules:

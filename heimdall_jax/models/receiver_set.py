@@ -71,7 +71,7 @@ class ReceiverSetNet(Locator):
         self.norm = LayerNorm(width, rngs=rngs)
         self.position = Perceptron(width, (0.0, 0.0), config.dropout, rngs=rngs)
         self.cholesky = CholeskyHead(width, domain.position_std_m, config, rngs=rngs)
-        self.power, self.max_clock_s, self.double = config.power, config.max_clock_s, config.timing
+        self.power, self.double = config.power, config.timing
         self.fusion = ArrivalFusion(domain.origin_deg, config.dropout, rngs=rngs) if config.timing else None
 
     def __call__(self, *arrays: Array, **named: Array | None) -> Fix:
@@ -121,17 +121,15 @@ class ReceiverSetNet(Locator):
         prior = self._prior(rss_db, receiver_m, heard, present, identity, mel_spectrogram, snr_db, snr_known)
         if self.fusion is None:
             return (prior,)
-        clock_s = jnp.where(present, _needed("clock_sigma_s", clock_sigma_s), jnp.inf)
-        timed = heard & (clock_s <= self.max_clock_s)
-        both = timed[:, :, None] & timed[:, None, :] & _needed("timing_valid", timing_valid)
+        both = heard[:, :, None] & heard[:, None, :] & _needed("timing_valid", timing_valid)
         fused = self.fusion(
             prior,
             self.normaliser,
             jnp.where(present[..., None], receiver_m, 0.0),
             jnp.where(present, _needed("receiver_up_m", receiver_up_m), 0.0),
-            jnp.where(timed, clock_s, 1.0),
+            jnp.where(heard, _needed("clock_sigma_s", clock_sigma_s), 1.0),
             jnp.where(both, _needed("tdoa_s", tdoa_s), 0.0),
-            jnp.where(timed, _needed("arrival_precision_per_s2", arrival_precision_per_s2), 0.0),
+            jnp.where(heard, _needed("arrival_precision_per_s2", arrival_precision_per_s2), 0.0),
             both,
         )
         return fused, prior

@@ -18,7 +18,6 @@ from heimdall_jax.types import Domain, Sample, Session, SessionSource
 
 CHUNK = 32
 """Sessions featurised at once: bounds the IQ in memory to 22 MB for seven receivers and one second at 12 kHz."""
-
 POWERS_CHUNK = 512
 """Sessions read at once where no IQ is."""
 
@@ -189,9 +188,11 @@ class HeimdallDataset:
         assert self._features is not None
         make = extract(self._features, timing=self._timing, spectrogram=self._spectrogram)
         iq_BRT = self._aligned_iq(chunk, start)
-        heard = np.zeros((CHUNK, len(self.rows)), bool)
-        heard[: stop - start] = self._columns["heard"][start:stop]
-        made = {key: np.asarray(value)[: stop - start] for key, value in make(iq_BRT, heard).items()}
+        timed = np.zeros((CHUNK, len(self.rows)), bool)
+        if self._timing is not None:
+            usable = self._columns["clock_sigma_s"][start:stop] <= self._timing.max_clock_s
+            timed[: stop - start] = self._columns["heard"][start:stop] & usable
+        made = {key: np.asarray(value)[: stop - start] for key, value in make(iq_BRT, timed).items()}
         if spectrograms is not None:
             spectrograms[start:stop] = made["mel_spectrogram"]
         if self._timing is not None:

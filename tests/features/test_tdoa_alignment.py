@@ -79,6 +79,16 @@ def test_a_delay_is_the_one_at_the_middle_of_the_recording():
     np.testing.assert_allclose(np.asarray(got["tdoa_s"])[0, 0], 0, atol=5e-9)
 
 
+@pytest.mark.parametrize("offset_hz", [0.0, 7.3])
+def test_a_carrier_without_noise_has_no_bandwidth(offset_hz):
+    """Float32 alone leaves up to 40 Hz; below 100 Hz a recording is refused."""
+    turns = np.outer([0.0, offset_hz, -offset_hz], np.arange(N) / RATE_HZ)
+    iq = np.exp(2j * np.pi * turns).astype(np.complex64)[None]
+    got = iq_to_timing(iq, np.ones((1, 3), bool), TimingConfig(), RATE_HZ)
+    assert np.asarray(got["bandwidth_hz"])[0] < 40
+    assert not np.asarray(got["timing_valid"]).any()
+
+
 def test_what_unknown_rates_add_by_hand():
     """Off the middle by 1000 samples: 1e-4 samples at the prior's 1e-7, and less once the signal tells the rate."""
     centre, spread = jnp.full((1,), 1000.0), jnp.full((1,), 2000.0)
