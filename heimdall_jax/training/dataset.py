@@ -119,10 +119,9 @@ class HeimdallDataset:
 
     def gather(self, indices: np.ndarray) -> Sample:
         """The samples at `indices` (B,), stacked on axis 0."""
-        rows = self._indices[indices]
-        batch = {key: value[rows] for key, value in self._columns.items()}
+        batch = {key: value[self._indices[indices]] for key, value in self._columns.items()}
         if self._spectrograms is not None:
-            batch["mel_spectrogram"] = self._spectrograms[rows].astype(np.float32)
+            batch["mel_spectrogram"] = self._spectrograms[self._indices[indices]].astype(np.float32)
         batch["index"] = np.asarray(indices, np.int32)
         return batch
 
