@@ -73,6 +73,8 @@ def _row(
     well_received = strong(np.asarray(sent.snr_db_R, np.float64), columns["heard"])
     modulated = np.isin(np.asarray(sent.kind), [list(WAVEFORMS).index(kind) for kind in MODULATED])
     usable = np.asarray(columns["timing_valid"].any(axis=(1, 2)))
+    if max(config.world.clock_sigma_s) > config.timing.max_clock_s:
+        usable = modulated  # with clocks too poor to be timed, powers answer for the same transmissions
     counts = {
         "transmissions": sessions.count,
         "well_received": int(well_received.sum()),
