@@ -41,6 +41,7 @@ def trainer(dataset: HeimdallDataset) -> Trainer:
     return Trainer(model, config, total_steps=4, seed=0, inputs=input_names(MODEL))
 
 
+@pytest.mark.slow
 def test_a_step_has_finite_gradients_and_float32_parameters_that_move(timed):
     train = trainer(timed)
     state = train.start()
