@@ -12,6 +12,7 @@ from heimdall_jax.datasets import Data
 from heimdall_jax.evaluation.baselines import BASELINES, SIMPLE, evaluate_baselines, possible
 from heimdall_jax.evaluation.bayes import posterior_mean
 from heimdall_jax.evaluation.bounds import bound_of_covariances
+from heimdall_jax.evaluation.conditions import Condition, by_clock
 from heimdall_jax.evaluation.controls import no_radio
 from heimdall_jax.evaluation.summary import Errors, bound_of_errors, error_summary, ground_error_m, summarize
 from heimdall_jax.evaluation.world_bound import fused_covariances
@@ -39,7 +40,7 @@ def measure(run: Run, data: Data, *, own: Data) -> dict[str, Any]:
         controls["no_radio"] = error_summary(ground_error_m(blind_m, columns["position_m"], origin))
     which = possible(SIMPLE if data.world is not None else BASELINES, columns)
     baselines = dict(evaluate_baselines(_fitting_rows(own), columns, which, origin_deg=origin))
-    bound, best = _bound(data, measured, origin)
+    bound, best, bound_m2 = _bound(data, measured, origin)
     baselines |= best
     metrics = summarize(
         position_m,
@@ -56,6 +57,10 @@ def measure(run: Run, data: Data, *, own: Data) -> dict[str, Any]:
     )
     seen = set() if data.world is not None or own.train is None else set(own.train.session_ids)
     metrics["n_trained_on"] = len(seen.intersection(measured.session_ids))
+    if bound_m2 is not None:
+        condition = Condition.of(columns, (position_m, covariance_m2), bound_m2, origin)
+        usable = np.asarray(columns["timing_valid"].any(axis=(1, 2)))
+        metrics["by_clock"] = by_clock(condition, columns["clock_sigma_s"], usable)
     return metrics | {"skipped": data.skipped, "notes": list(data.notes), "step": run.step}
 
 
@@ -69,24 +74,26 @@ def _fitting_rows(own: Data) -> Sample:
 
 def _bound(
     data: Data, measured: HeimdallDataset, origin: tuple[float, float]
-) -> tuple[dict[str, Any] | None, dict[str, Errors]]:
-    """The bound of a simulated world, and the estimator that is it where there is one; neither for real data.
+) -> tuple[dict[str, Any] | None, dict[str, Errors], np.ndarray | None]:
+    """The bound of a simulated world, the estimator that is it, and each fix's covariance, where there are such.
 
     Where arrival times are read: Cramér-Rao for times and powers. In a fixed world of powers: the posterior mean.
     """
     world, sessions, columns = data.world, data.test_sessions, measured.columns()
     if world is None or sessions is None:
-        return None, {}
+        return None, {}, None
     if "tdoa_s" in columns:
-        covariance_m2 = fused_covariances(world.config, columns, origin_deg=origin)
+        sent = sessions.transmissions(measured.source_indices.tolist())
+        rate_hz = world.sample_rate_hz
+        covariance_m2 = fused_covariances(world.config, columns, sent, origin_deg=origin, sample_rate_hz=rate_hz)
         kind = "Cramér-Rao, times and powers"
-        return bound_of_covariances(kind, covariance_m2, np.random.default_rng(0)), {}
+        return bound_of_covariances(kind, covariance_m2, np.random.default_rng(0)), {}, covariance_m2
     if world.shadowing is None or world.config.echoes or len(world.config.frequencies_hz) > 1:
-        return None, {}
+        return None, {}, None
     sent = sessions.transmissions(measured.source_indices.tolist())
     best_m, _ = posterior_mean(world, np.asarray(sent.received_power_dbm_R), np.asarray(sent.heard_R))
     errors = ground_error_m(best_m, columns["position_m"], origin)
-    return bound_of_errors("posterior mean", errors), {"posterior_mean": error_summary(errors)}
+    return bound_of_errors("posterior mean", errors), {"posterior_mean": error_summary(errors)}, None
 
 
 def batches_of(config: Config, side: HeimdallDataset) -> Iterator[Sample]:
@@ -96,4 +103,4 @@ def batches_of(config: Config, side: HeimdallDataset) -> Iterator[Sample]:
 
 def takes_any_order(config: Config) -> bool:
     """Whether the configured network takes receivers in any order and number."""
-    return config.model.name == "receiver_set"
+    return config.model.name in ("receiver_set", "radio_map")

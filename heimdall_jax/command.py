@@ -34,7 +34,7 @@ class TrainArguments:
 
     settings: Annotated[configs.Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
     config: str = "simulation"
-    """Named config (simulation, powder) or a YAML file; any of its fields can be set below."""
+    """Named config (simulation, simulation_long, spectrogram, powder) or a YAML file; its fields can be set below."""
     data: Annotated[str | None, tyro.conf.arg(name="data", metavar="PATH")] = None
     """Data set's folder or file (short for --data.path)."""
     split: str | None = None
@@ -62,6 +62,8 @@ class EvaluateArguments:
     """random, time, block, none (every row) or a JSON file; by default the run's own."""
     out: Path | None = None
     """Folder for metrics.json; by default RUN for the run's own test, else RUN/evaluations/NAME."""
+    conditions: int | None = None
+    """Also measure a simulated run at each clock, on up to this many transmissions (5,300 leave 4,300 that count)."""
     debug: bool = False
     """Show tracebacks."""
 

@@ -12,8 +12,10 @@ from typing import Any, Literal
 import yaml
 
 from heimdall_jax.errors import ConfigError, StorageError, explain
+from heimdall_jax.feature_settings import FeatureConfig, TimingConfig
+from heimdall_jax.propagation import RadioMapConfig
 from heimdall_jax.trees import build
-from heimdall_jax.worlds import WorldConfig
+from heimdall_jax.worlds import TIMING_WORLD, WorldConfig
 
 
 @dataclass(frozen=True)
@@ -37,40 +39,10 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class FeatureConfig:
-    """IQ to log-mel spectrogram; (128, 32) from 12,000 samples by default."""
-
-    sample_rate_hz: float = 12_000.0
-    n_fft: int = 512
-    hop_length: int = 370
-    n_mels: int = 128
-    n_frames: int = 32
-    fmin: float = 0.0
-    fmax: float | None = None
-    sided: Literal["two", "envelope"] = "two"
-    floor_db: float = -140.0
-    """Lowest value of the spectrogram, dB relative to full scale."""
-
-
-@dataclass(frozen=True)
-class TimingConfig:
-    """IQ of all receivers to differences of arrival times (`features/tdoa.py`)."""
-
-    max_lag: int = 24  # lags computed on each side, samples: `features.interpolation.lags_needed`
-    half_width: int = 16  # of the interpolator, samples; peaks are sought up to max_lag - half_width
-    block: int = 128  # samples summed before the search over frequency: 30 Hz between two receivers cost 1.5 dB
-    max_offset_hz: float = 30.0  # largest frequency offset between two receivers that is sought
-    min_bandwidth_hz: float = 100.0  # rms; below it a peak falls by less than a tenth over the lags sought
-    min_snr_db: float = 13.0
-    """Of a pair after integration. Stein's formula needs 10; the best peak of noise reached 12.5 in 4,032 pairs."""
-    method: Literal["plain", "phat", "scot"] = "plain"
-
-
-@dataclass(frozen=True)
 class ModelConfig:
     """Which network, and its size."""
 
-    name: Literal["localization_net", "receiver_set"] = "localization_net"
+    name: Literal["localization_net", "receiver_set", "radio_map"] = "localization_net"
     backbone: Literal["resnet18", "convnext_tiny", "convnext_small", "convnext_base", "convnext_large"] = "resnet18"
     """Backbone of localization_net."""
     receivers: int = 7
@@ -113,25 +85,6 @@ class AugmentationConfig:
 
 
 @dataclass(frozen=True)
-class RadioMapConfig:
-    """The propagation model of `training/radio_map.py`. Shadowing and noise as measured on 462.7 MHz campus data."""
-
-    shadowing_db: float = 7.0
-    correlation_m: float = 150.0
-    noise_db: float = 3.0
-    spacing_m: float = 50.0
-    """Of the grid on which the map is kept."""
-    margin_m: float = 200.0
-    """How far the grid goes beyond the training places."""
-    offset_db: float = 4.0
-    """Standard deviation of the unknown transmit power."""
-    moving_std_db: float = 8.0
-    """Spread about the distance law for receivers that move or were seldom heard."""
-    inflation: float = 1.0
-    """Factor on the spread of what is drawn."""
-
-
-@dataclass(frozen=True)
 class TrainingConfig:
     """Optimisation and stopping."""
 
@@ -145,6 +98,8 @@ class TrainingConfig:
     """Decay of an exponential moving average of the weights, used for evaluation; off when null."""
     part_weight: float = 0.3
     """Weight of the loss of what a network says on the way to its answer (of powers alone, where it fuses)."""
+    outliers: float = 0.0
+    """Share of fixes that the loss takes for lost, as far off as powers alone would be; for networks that fuse."""
     patience: int = 20
     """Stop after this many evaluations without a better validation loss."""
     evaluations_per_epoch: float = 1.0
@@ -172,6 +127,7 @@ POSITIVE = (
     *(f"training.{name}" for name in ("epochs", "batch_size", "learning_rate", "clip_norm", "patience")),
     "training.evaluations_per_epoch",
     *(f"radio_map.{name}" for name in ("shadowing_db", "correlation_m", "noise_db", "spacing_m", "moving_std_db")),
+    *(f"radio_map.{name}" for name in ("neighbours", "missed")),
 )
 NOT_NEGATIVE = (
     "seed",
@@ -179,6 +135,7 @@ NOT_NEGATIVE = (
     "augmentation.power_offset_db",
     "augmentation.noise_db",
     "augmentation.fade_from",
+    *(f"radio_map.{name}" for name in ("margin_m", "offset_db", "inflation")),
     *(f"training.{name}" for name in ("weight_decay", "checkpoint_seconds", "prefetch", "part_weight")),
 )
 SHARE = (
@@ -188,6 +145,8 @@ SHARE = (
     "augmentation.simulated",
     "training.warmup_fraction",
     "training.ema_decay",
+    "training.outliers",
+    "radio_map.missed",
 )
 """Ranges of the settings that no room checks itself."""
 
@@ -234,7 +193,34 @@ POWDER = Config(
     training=TrainingConfig(epochs=250, batch_size=64, ema_decay=0.998, evaluations_per_epoch=0.2),
 )
 
-NAMED: dict[str, Config] = {"simulation": Config(), "powder": POWDER}
+SIMULATION = Config(
+    world=TIMING_WORLD,
+    model=ModelConfig(name="receiver_set", width=64, depth=2, dropout=0.0, identity=False, timing=True),
+    training=TrainingConfig(epochs=40, batch_size=64, learning_rate=2e-3, ema_decay=0.99, outliers=0.01),
+)
+
+SIMULATION_LONG = dataclasses.replace(
+    SIMULATION,
+    world=dataclasses.replace(TIMING_WORLD, train=8_000, validation=1_000),
+    training=dataclasses.replace(SIMULATION.training, batch_size=128),
+)
+
+POWER = Config(
+    world=WorldConfig(train=20_000, validation=2000, test=4000, shadowing_correlation_m=5000.0),
+    model=ModelConfig(name="radio_map"),
+    radio_map=RadioMapConfig(
+        shadowing_db=6.0, correlation_m=5000.0, noise_db=2.0, spacing_m=1000.0, margin_m=0.0, offset_db=4.9
+    ),
+)
+"""Received powers alone in a known terrain: a radio map, its spreads those that the world states."""
+
+NAMED: dict[str, Config] = {
+    "simulation": SIMULATION,
+    "simulation_long": SIMULATION_LONG,
+    "spectrogram": Config(),
+    "power": POWER,
+    "powder": POWDER,
+}
 """Configs that `--config NAME` knows."""
 
 

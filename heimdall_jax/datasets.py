@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,16 +14,19 @@ import numpy as np
 from heimdall_jax.config import Config
 from heimdall_jax.errors import ConfigError, DataError, explain
 from heimdall_jax.features.extract import samples_needed
-from heimdall_jax.simulation.sessions import SimulatedSessions
+from heimdall_jax.simulation.sessions import ENDLESS, SimulatedSessions
 from heimdall_jax.simulation.world import World
 from heimdall_jax.sources.powder import read_powder
 from heimdall_jax.sources.splits import Transmission, held_out, split
+from heimdall_jax.sources.subset import Subset
 from heimdall_jax.training.dataset import HeimdallDataset, Progress, fit_domain
 from heimdall_jax.training.radio_map import RadioMap, fit_radio_map
-from heimdall_jax.types import Domain, SessionSource
+from heimdall_jax.types import Domain, Sample, SessionSource
 
-SIMULATION_VERSION = 1
-"""Raise when the simulation's code changes what it draws, so that cached spectrograms are made anew."""
+SIMULATION_VERSION = 6
+"""Raise when the code of simulation or features changes what it gives, so that cached features are made anew."""
+COUNTS = ("train", "endless", "validation", "test")
+"""Settings of a world that change none of its transmissions."""
 
 
 @runtime_checkable
@@ -146,7 +149,7 @@ def radio_map(config: Config, train: HeimdallDataset) -> RadioMap | None:
         ConfigError: The model takes spectrograms, which the map cannot draw.
         DataError: Too few readings to fit it.
     """
-    if config.augmentation.simulated == 0.0:
+    if config.augmentation.simulated == 0.0 or config.model.name == "radio_map":  # which trains on no batches
         return None
     if config.model.name != "receiver_set" or config.model.spectrogram:
         cure = "Set it to 0, or use --model.name receiver_set without spectrograms."
@@ -234,36 +237,64 @@ def _side(whole: HeimdallDataset, source: Recordings, indices: np.ndarray) -> He
     return whole.subset(kept) if len(kept) else None
 
 
+def simulated_side(
+    config: Config, name: str, count: int, cache: Path, progress: Progress
+) -> tuple[HeimdallDataset, SimulatedSessions]:
+    """The first `count` transmissions of the split `name` of a config's world, and the sessions behind them."""
+    world = World.build(config.world, sample_rate_hz=config.features.sample_rate_hz)
+    sessions = SimulatedSessions(world, name, count, iq=_needs_iq(config))
+    stations = [asdict(station) for station in world.stations]  # a file of them may change under its name
+    drawn = {key: value for key, value in asdict(config.world).items() if key not in COUNTS}
+    if config.model.name == "localization_net" and config.model.receivers != len(stations):
+        allowed, cure = len(stations), f"Set --model.receivers {len(stations)}."
+        raise ConfigError(explain("model.receivers", got=config.model.receivers, allowed=allowed, cure=cure))
+    dataset = HeimdallDataset(
+        sessions,
+        **_simulated_reading(config, world),
+        cache=cache,
+        fingerprint=json.dumps([SIMULATION_VERSION, drawn, stations, name], sort_keys=True),
+        min_receivers=config.data.min_receivers,
+        progress=progress,
+    )
+    return dataset, sessions
+
+
+def _simulated_reading(config: Config, world: World) -> dict[str, Any]:
+    """How `HeimdallDataset` is to read a world's sessions."""
+    known = [station.name for station in world.stations]
+    return _reading(config) | {"origin_deg": world.origin_deg, "rows": known, "known": known}
+
+
+def fresh_samples(config: Config) -> Callable[[np.ndarray], Sample] | None:
+    """Makes the training samples of session numbers (B,), where the config trains on an endless world; else None.
+
+    Sessions that too few receivers heard have weight 0.
+    """
+    if config.data.source != "simulation" or not config.world.endless:
+        return None
+    world = World.build(config.world, sample_rate_hz=config.features.sample_rate_hz)
+    sessions = SimulatedSessions(world, "train", ENDLESS, iq=_needs_iq(config))
+    reading = _simulated_reading(config, world)
+
+    def make(numbers: np.ndarray) -> Sample:
+        made = HeimdallDataset(Subset(sessions, numbers), **reading, min_receivers=0)
+        batch = made.gather(np.arange(len(numbers)))
+        enough = batch["heard"].sum(axis=1) >= config.data.min_receivers
+        return batch | {"weight": batch["weight"] * enough, "index": np.asarray(numbers, np.int32)}
+
+    return make
+
+
 def _simulated(config: Config, domain: Domain | None, cache: Path, progress: Progress) -> Data:
     """Train, validation and test are transmissions of the same world at places drawn independently."""
-    world = World.build(config.world, sample_rate_hz=config.features.sample_rate_hz)
-    known = [station.name for station in world.stations]
-    stations = [asdict(station) for station in world.stations]  # a file of them may change under its name
-    if config.model.name == "localization_net" and config.model.receivers != len(known):
-        cure = f"Set --model.receivers {len(known)}."
-        raise ConfigError(explain("model.receivers", got=config.model.receivers, allowed=len(known), cure=cure))
     limit = config.data.limit or config.world.train
     counts = {"train": min(limit, config.world.train), "validation": config.world.validation, "test": config.world.test}
-    sessions = {name: SimulatedSessions(world, name, count) for name, count in counts.items()}
-    made = {
-        name: HeimdallDataset(
-            sessions[name],
-            origin_deg=world.origin_deg,
-            rows=known,
-            known=known,
-            **_reading(config),
-            cache=cache,
-            fingerprint=json.dumps([SIMULATION_VERSION, asdict(config.world), stations, name], sort_keys=True),
-            min_receivers=config.data.min_receivers,
-            progress=progress,
-        )
-        for name in (counts if domain is None else ("test",))
-    }
-    train, validation = made.get("train"), made.get("validation")
+    wanted = counts if domain is None else {"test": counts["test"]}
+    sides = {name: simulated_side(config, name, count, cache, progress) for name, count in wanted.items()}
+    made = {name: dataset for name, (dataset, _) in sides.items()}
+    train, validation, sessions = made.get("train"), made.get("validation"), sides["test"][1]
+    world = sessions.world
     if domain is None:
-        assert train is not None
-        domain = fit_domain(train, world.origin_deg, known)
+        domain = fit_domain(made["train"], world.origin_deg, sessions.receivers)
     skipped = dict(sum((dataset.skipped for dataset in made.values()), start=Counter[str]()))
-    return Data(
-        "simulation", "new places", domain, train, validation, made["test"], skipped, (), world, sessions["test"]
-    )
+    return Data("simulation", "new places", domain, train, validation, made["test"], skipped, (), world, sessions)

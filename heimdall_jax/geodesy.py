@@ -52,11 +52,11 @@ def local_axes(origin_deg: tuple[float, float]) -> np.ndarray:
     )
 
 
-def degrees_to_enu(position_deg: Any, altitude_m: Any, origin_deg: tuple[float, float]) -> np.ndarray:
+def degrees_to_enu(position_deg: Any, altitude_m: Any, origin_deg: tuple[float, float], xp: ModuleType = np) -> Any:
     """East, north, up (..., 3) in metres of latitude, longitude (..., 2) in degrees at an altitude in metres."""
+    there = degrees_to_ecef(xp.asarray(position_deg, xp.float64), xp.asarray(altitude_m), xp)
     origin_ecef = degrees_to_ecef(np.asarray(origin_deg, np.float64))
-    offset = degrees_to_ecef(np.asarray(position_deg, np.float64), np.asarray(altitude_m)) - origin_ecef
-    return offset @ local_axes(origin_deg).T
+    return (there - origin_ecef[(None,) * (there.ndim - 1)]) @ local_axes(origin_deg).T
 
 
 def degrees_to_local(position_deg: Any, origin_deg: tuple[float, float]) -> np.ndarray:
@@ -189,3 +189,10 @@ def _spread(covariance_m2: Any, probability: float) -> tuple[np.ndarray, np.ndar
         allowed = "a symmetric, positive definite (2, 2) matrix, and between 0 and 1"
         raise DataError(explain("covariance", got=got, allowed=allowed, cure="Check where it comes from."))
     return variances, directions
+
+
+def bounding_box_m(position_m: np.ndarray) -> tuple[float, float, float, float]:
+    """West, south, east and north edge of places (N, E) in metres."""
+    west, south = map(float, position_m.min(axis=0))
+    east, north = map(float, position_m.max(axis=0))
+    return west, south, east, north

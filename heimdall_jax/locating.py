@@ -10,7 +10,7 @@ the interpolator's half-width: light cannot be later than that.
 the independent samples that are left. Simulated DCF77 with two other stations in the band is 0.2 us off so, else 300.
 
 **Carrier.** It stays: with lags on equal terms a steady carrier adds one constant to all of them, in phase with the
-rest of a single path, and moves no peak. Simulated DCF77 in noise is 0.17 us off with it and 0.18 us without.
+rest of a single path, and moves no peak. Simulated DCF77 in noise is 0.17 us off with it and without.
 
 **Bandwidth gate.** A recording is refused where the correlation of a signal of rms bandwidth B falls by less than a
 tenth from its peak to the end of the lags tau that are sought, exp(-(2 pi B tau)^2 / 2) > 0.9: its peak then is a
@@ -33,14 +33,14 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
 from heimdall_jax import geodesy
 from heimdall_jax.config import TimingConfig
-from heimdall_jax.errors import ConfigError, DataError, StorageError, explain
+from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.evaluation.fix_words import in_words
 from heimdall_jax.evaluation.ranges import Path as WavePath
 from heimdall_jax.evaluation.tdoa_fix import FixDetails, locate_by_times
@@ -48,9 +48,8 @@ from heimdall_jax.evaluation.windows import combine_windows
 from heimdall_jax.features.interpolation import lags_needed
 from heimdall_jax.features.lags import effective_samples
 from heimdall_jax.features.tdoa import SHORTEST_IN_BLOCKS, iq_to_timing
-from heimdall_jax.sources.alignment import fit_clock
+from heimdall_jax.sources.dated import NEEDED, dated, too_few
 from heimdall_jax.sources.kiwi import KiwiRecordings, read_kiwi
-from heimdall_jax.sources.kiwi_wav import parse_name, read_stamped
 from heimdall_jax.sources.occupied import Band, keep_band, kept_share, occupied_band, power_spectrum
 
 GROUND_WAVE_BELOW_HZ = 30e6
@@ -58,8 +57,6 @@ GROUND_SIGMA_US = 20.0
 LEAST_BANDWIDTH_HZ = 40.0
 PEAK_FALLS_BY = 0.1
 """Least fall of a correlation from its peak to the end of the lags sought."""
-NEEDED = 3
-"""Receivers: two coordinates and the time of sending."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +72,8 @@ class LocateArguments:
     """Folder with the receivers' places, a STATION.txt each."""
     method: Literal["tdoa"] = "tdoa"
     """tdoa: from differences of arrival times."""
+    model: Annotated[Path | None, tyro.conf.arg(metavar="URI")] = None
+    """Run folder whose exported model locates instead of the method; it must have been trained about the receivers."""
     window: float = 1.0
     """Seconds that are correlated at once; delays of all windows are combined."""
     sigma_us: float | None = None
@@ -122,9 +121,14 @@ def locate(arguments: LocateArguments) -> str:
     if not arguments.stations.is_dir():
         cure = "Check the path."
         raise StorageError(explain("--stations", got=arguments.stations, allowed="an existing folder", cure=cure))
-    fix = locate_by_recordings(
-        arguments.recordings, arguments.stations, window_s=arguments.window, sigma_us=arguments.sigma_us
-    )
+    if arguments.model is not None:
+        from heimdall_jax.locating_model import locate_by_model  # ONNX Runtime takes a while to load
+
+        fix = locate_by_model(arguments.recordings, arguments.stations, arguments.model)
+    else:
+        fix = locate_by_recordings(
+            arguments.recordings, arguments.stations, window_s=arguments.window, sigma_us=arguments.sigma_us
+        )
     return json.dumps(fix, allow_nan=False, ensure_ascii=False) if arguments.json else in_words(fix)
 
 
@@ -140,9 +144,7 @@ def locate_by_recordings(
     """
     if sigma_us is not None and not 0 <= sigma_us < math.inf:
         raise ConfigError(explain("--sigma-us", got=sigma_us, allowed="0 or more", cure="Give microseconds."))
-    kept, refused = _with_clocks(paths)
-    if len(kept) < NEEDED:
-        _too_few(len(kept), refused)
+    kept, refused = dated(paths)
     recordings = read_kiwi(kept, stations, window_s=window_s)
     ground = recordings.frequency_hz < GROUND_WAVE_BELOW_HZ
     if sigma_us is None:
@@ -173,19 +175,6 @@ def timing_config(recordings: KiwiRecordings, extra_sigma_s: float) -> TimingCon
     sought_s = max(max_lag - half_width, 1) / recordings.sample_rate_hz
     least_hz = max(math.sqrt(-2 * math.log1p(-PEAK_FALLS_BY)) / (2 * math.pi * sought_s), LEAST_BANDWIDTH_HZ)
     return TimingConfig(max_lag=max(max_lag, half_width + 1), half_width=half_width, min_bandwidth_hz=least_hz)
-
-
-def _with_clocks(paths: tuple[Path, ...]) -> tuple[list[Path], list[dict[str, str]]]:
-    """Recordings whose stamps date them, and which do not and why: those would also cut the common time wrongly."""
-    kept, refused = [], []
-    for path in paths:
-        name = parse_name(path)
-        clock = fit_clock(read_stamped(path), name.start_s, str(path))
-        if clock.refused:
-            refused.append({"name": name.station, "reason": f"its times cannot be used: {clock.refused}"})
-        else:
-            kept.append(path)
-    return kept, refused
 
 
 def _measure(recordings: KiwiRecordings, config: TimingConfig) -> _Delays:
@@ -247,7 +236,7 @@ def _fix(
     missing = {entry["name"] for entry in refused}
     left = [name for name in recordings.receivers if name not in missing]
     if len(left) < NEEDED:
-        _too_few(len(left), refused)
+        too_few(len(left), refused)
     origin_deg = recordings.origin_deg
     place_deg = np.array([(s.latitude_deg, s.longitude_deg) for s in recordings.stations])
     altitude_m = np.array([0.0 if path == "ground" else s.altitude_m for s in recordings.stations])
@@ -291,10 +280,3 @@ def _doubts(recordings: KiwiRecordings, details: FixDetails) -> list[str]:
     if details.ambiguous:
         doubts.append("another place fits these times as well; a further receiver would decide")
     return doubts
-
-
-def _too_few(count: int, refused: list[dict[str, str]]) -> NoReturn:
-    """Say how many are left, and why the others are not."""
-    why = "; ".join(f"{entry['name']}: {entry['reason']}" for entry in refused)
-    cure = f"Refused: {why}." if refused else "Give more recordings of the same transmission."
-    raise DataError(explain("receivers", got=f"{count} usable", allowed=f"{NEEDED} or more", cure=cure))

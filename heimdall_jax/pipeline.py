@@ -14,23 +14,29 @@ import numpy as np
 from rich.console import Console
 
 from heimdall_jax.assessment import batches_of, measure, takes_any_order
+from heimdall_jax.conditions import measure_conditions
 from heimdall_jax.config import Config
-from heimdall_jax.datasets import Data, load_data, load_test_data, radio_map
+from heimdall_jax.datasets import Data, fresh_samples, load_data, load_test_data, radio_map
 from heimdall_jax.display import Display
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
+from heimdall_jax.evaluation.figures import error_against_clock
 from heimdall_jax.evaluation.summary import write_metrics
-from heimdall_jax.evaluation.table import closing_table
+from heimdall_jax.evaluation.table import closing_table, conditions_table
 from heimdall_jax.export.parity import Report
-from heimdall_jax.run import CHECKPOINTS, CONFIG, Run, begin, make_trainer, open_run, record, start_tracking
+from heimdall_jax.features.extract import samples_needed
+from heimdall_jax.models.radio_map import RadioMapNet
+from heimdall_jax.registry.recordings import recording_inputs
+from heimdall_jax.run import CHECKPOINTS, CONFIG, Run, begin, make_model, make_trainer, open_run, record, start_tracking
 from heimdall_jax.tracking import Tracker, open_tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.loop import Loop, Progress
+from heimdall_jax.training.map_fit import learn_map
 from heimdall_jax.training.step import Trainer
 from heimdall_jax.types import Sample
 
-METRICS, MODEL = "metrics.json", "model.onnx"
-PROBES = 32
+METRICS, MODEL, CONDITIONS, FIGURES = "metrics.json", "model.onnx", "conditions.json", "figures"
+PROBES, RECORDED_PROBES = 32, 8
 
 
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
@@ -76,6 +82,7 @@ def evaluate(
     data_path: str | None = None,
     split: str | None = None,
     out: Path | None = None,
+    conditions: int | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Measure the best model of a run on any data set and split of its kind; nothing is trained.
@@ -85,6 +92,7 @@ def evaluate(
         data_path: The data set; the run's own if None.
         split: Whose test side is measured, every row for `none`; the run's own if None.
         out: Folder for `metrics.json`; the run folder for its own data and split, else one under `evaluations`.
+        conditions: Also measure a simulated run that reads times at each clock, on so many transmissions each.
         console: Where progress and the table go; standard output if None.
 
     Returns:
@@ -106,11 +114,19 @@ def evaluate(
         cache = _cache(config, folder)
         data = load_test_data(asked, run.domain, cache=cache, progress=display.reading)
         _report(console, data)
-        metrics = measure(run, data, own=load_data(config, cache=cache))
+        own = load_data(config, cache=cache)
+        metrics = measure(run, data, own=own)
+        rows = None
+        if conditions is not None:
+            rows = measure_conditions(run, own, conditions, cache=cache, progress=display.reading)
     if out is None:
         out = folder if not changes else folder / "evaluations" / f"{Path(asked.data.path).name}-{data.split}"
     write_metrics(out / METRICS, metrics)
     console.print(closing_table(metrics, {"metrics": out / METRICS}))
+    if rows is not None:
+        write_metrics(out / CONDITIONS, {"rows": rows})
+        error_against_clock(rows, out / FIGURES / "clocks.png")
+        console.print(conditions_table(rows))
     return metrics
 
 
@@ -124,19 +140,26 @@ class _Fit(NamedTuple):
 
 
 def _prepare_fit(config: Config, data: Data) -> _Fit:
-    assert data.train is not None
-    steps_per_epoch = -(-len(data.train) // config.training.batch_size)
+    train, validation = data.train, data.validation
+    assert train is not None
+    assert validation is not None
+    steps_per_epoch = -(-len(train) // config.training.batch_size)
     total_steps = config.training.epochs * steps_per_epoch
     batches = training_batches(
-        data.train,
+        train,
         batch_size=config.training.batch_size,
         augmentation=config.augmentation,
         seed=config.seed,
         total_steps=total_steps,
-        radio_map=radio_map(config, data.train),
+        radio_map=radio_map(config, train),
         close_ranks=takes_any_order(config),
+        fresh=fresh_samples(config),
     )
-    return _Fit(make_trainer(config, data.domain, total_steps), batches, steps_per_epoch, total_steps)
+    model = make_model(config, data.domain)
+    if isinstance(model, RadioMapNet):
+        learn_map(model, train.columns(), lambda: batches_of(config, validation))
+        total_steps = 0  # that was all
+    return _Fit(make_trainer(config, model, total_steps), batches, steps_per_epoch, total_steps)
 
 
 def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, display: Display) -> None:
@@ -169,9 +192,8 @@ def _deliver(run: Run, data: Data, metrics: Mapping[str, Any], tracker: Tracker)
     from heimdall_jax.export.release import export_model  # jax2onnx is slow to import
 
     folder, tracking = run.folder, run.config.tracking
-    manifest = export_model(
-        run.model, folder, config=run.config, domain=run.domain, samples=_probes(data), metrics=metrics
-    )
+    samples = _probes(run.config, data)
+    manifest = export_model(run.model, folder, config=run.config, domain=run.domain, samples=samples, metrics=metrics)
     flat = {f"test/{key}_m": value for key, value in metrics["error_m"].items()}
     flat |= {f"test/coverage_{key}": value for key, value in metrics["coverage"].items()}
     tracker.log(run.step, flat | {"test/nll_nats_per_fix": metrics["nll_nats_per_fix"]})
@@ -181,11 +203,19 @@ def _deliver(run: Run, data: Data, metrics: Mapping[str, Any], tracker: Tracker)
     return tracker.register_model(folder / MODEL, manifest.to_tree(), tracking.registered_name, tracking.alias)
 
 
-def _probes(data: Data) -> Sample:
+def _probes(config: Config, data: Data) -> Sample:
     """Real samples on which an export is compared with its model: spread over the validation side, else the test."""
+    from heimdall_jax.export.from_iq import takes_iq
+
     chosen = data.validation or data.test
     assert chosen is not None
-    return chosen.gather(np.linspace(0, len(chosen) - 1, PROBES).astype(np.int64))
+    raw = takes_iq(config.model)
+    spread = np.linspace(0, len(chosen) - 1, RECORDED_PROBES if raw else PROBES).astype(np.int64)
+    if not raw:
+        return chosen.gather(spread)
+    sessions = chosen.sessions.__getitems__(chosen.source_indices[spread].tolist())
+    needed, rate_hz = samples_needed(config.features), config.features.sample_rate_hz
+    return recording_inputs(sessions, data.domain, samples=needed, sample_rate_hz=rate_hz)[0]
 
 
 def validate_export(model_path: Path) -> Report:

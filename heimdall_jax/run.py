@@ -109,9 +109,14 @@ def _tracked(note: Path) -> str | None:
         raise StorageError(explain(str(note), got=repr(error), allowed='{"run_id": …}', cure=cure)) from error
 
 
-def make_trainer(config: Config, domain: Domain, total_steps: int) -> Trainer:
-    """The jitted functions of a config's model, with its initial values."""
-    model = build(config.model, domain, nnx.Rngs(config.seed), n_mels=config.features.n_mels)
+def make_model(config: Config, domain: Domain) -> nnx.Module:
+    """A config's model, with its initial values."""
+    rngs = nnx.Rngs(config.seed)
+    return build(config.model, domain, rngs, n_mels=config.features.n_mels, radio_map=config.radio_map)
+
+
+def make_trainer(config: Config, model: nnx.Module, total_steps: int) -> Trainer:
+    """The jitted functions of a config's model."""
     return Trainer(model, config.training, total_steps=total_steps, seed=config.seed, inputs=input_names(config.model))
 
 
@@ -139,7 +144,7 @@ def open_run(folder: Path) -> Run:
         saved = checkpoints.record(step)
         config = configs.from_tree(saved["config"])
         domain = _domain(saved["domain"])
-        trainer = make_trainer(config, domain, total_steps=1)
+        trainer = make_trainer(config, make_model(config, domain), total_steps=1)
         return Run(folder, config, domain, trainer, checkpoints.state(step, trainer.start()), step)
 
 

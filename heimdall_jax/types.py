@@ -109,6 +109,7 @@ class Domain:
         position_std_m: Standard deviation of the training truths about it, pooled over both axes.
         feature_mean: Mean of the training features (mel dB, or received power dB) over heard receivers.
         feature_std: Their standard deviation.
+        position_box_m: West, south, east and north edge of the training truths.
     """
 
     origin_deg: tuple[float, float]
@@ -117,3 +118,4 @@ class Domain:
     position_std_m: float = 1.0
     feature_mean: float = 0.0
     feature_std: float = 1.0
+    position_box_m: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)

@@ -14,6 +14,8 @@ class WorldConfig:
     """The simulated network (`simulation/`). A tuple with several entries is drawn from uniformly."""
 
     train: int = 3000
+    endless: bool = False
+    """Train on transmissions that are made as training goes on, never the same twice: `train` of them are an epoch."""
     validation: int = 500
     test: int = 2000
     stations_file: str = ""
@@ -45,6 +47,8 @@ class WorldConfig:
     """Received power that fills the receiver's full scale."""
     clock_sigma_s: tuple[float, ...] = (0.0,)
     """Standard deviation of a receiver's clock error, drawn for each receiver and recording."""
+    same_clock: float = 0.0
+    """Share of the recordings for which one standard deviation is drawn for all receivers."""
     offset_max_hz: float = 0.0
     """Oscillators shift the received signal by up to this, either way, and the sample rate in proportion."""
     rate_error_ppm: float = 0.0
@@ -66,8 +70,7 @@ TIMING_WORLD = WorldConfig(
     frequencies_hz=(145_000_000.0, 433_000_000.0),
     gain_bias_db=2.0,
     clock_sigma_s=(50e-9, 1e-6, 20e-6, 1e-3),
+    same_clock=0.5,
     offset_max_hz=15.0,
 )
 """A fresh world for every transmission, with receivers as they are: for what arrival times can tell, too."""
-
-WORLDS: dict[str, WorldConfig] = {"power": POWER_WORLD, "timing": TIMING_WORLD}

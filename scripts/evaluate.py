@@ -10,7 +10,7 @@ def main(arguments: list[str]) -> None:
     parsed = tyro.cli(EvaluateArguments, args=arguments)
     from heimdall_jax.pipeline import evaluate
 
-    evaluate(parsed.run, data_path=parsed.data, split=parsed.split, out=parsed.out)
+    evaluate(parsed.run, data_path=parsed.data, split=parsed.split, out=parsed.out, conditions=parsed.conditions)
 
 
 if __name__ == "__main__":

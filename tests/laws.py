@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "heimdall_jax"
 
-BASE = {"errors", "types", "config", "worlds", "geodesy"}
+BASE = {"errors", "types", "config", "worlds", "feature_settings", "geodesy"}
 EVERYTHING = None
 MAY_IMPORT: dict[str, set[str] | None] = {
     # One direction: sources, features, models, training, evaluation, export, registry.
@@ -20,7 +20,9 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "types": {"errors"},
     "trees": {"errors"},
     "worlds": set(),
-    "config": {"errors", "trees", "worlds"},
+    "propagation": set(),
+    "feature_settings": set(),
+    "config": {"errors", "trees", "worlds", "feature_settings", "propagation"},
     "geodesy": {"errors"},
     "store": BASE,
     "trackers": BASE,
@@ -38,8 +40,10 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "pipeline": EVERYTHING,
     "datasets": EVERYTHING,
     "assessment": EVERYTHING,
+    "conditions": EVERYTHING,
     "preparation": EVERYTHING,
     "locating": EVERYTHING,
+    "locating_model": EVERYTHING,
     "run": EVERYTHING,
     "command": BASE | {"pipeline"},
     "jobs": BASE | {"pipeline", "command", "store", "tracking", "trackers"},
@@ -54,7 +58,8 @@ DOORS = {
     "celery": "jobs/",
 }
 NO_JAX = (
-    *("sources", "registry", "types", "errors", "config", "worlds", "trees", "geodesy"),
+    *("sources", "registry", "types", "errors", "config", "worlds", "feature_settings", "propagation"),
+    *("trees", "geodesy"),
     *("store", "tracking", "trackers"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}

@@ -12,7 +12,7 @@ import pytest
 
 from heimdall_jax import config as configs
 from heimdall_jax.command import EvaluateArguments, TrainArguments, leave, parse_train, run_script
-from heimdall_jax.config import POWDER, Config
+from heimdall_jax.config import POWDER, SIMULATION, Config
 from heimdall_jax.errors import ConfigError, DataError, NonFiniteError, StorageError
 from heimdall_jax.locating import LocateArguments
 from heimdall_jax.preparation import PrepareArguments
@@ -65,7 +65,7 @@ def raising(error: BaseException):
 
 
 def test_without_arguments_the_simulation_is_trained():
-    assert parse_train([]) == TrainArguments(settings=Config())
+    assert parse_train([]) == TrainArguments(settings=SIMULATION)
 
 
 @pytest.mark.parametrize("flag", [["--config", "powder"], ["--config=powder"]])
@@ -162,8 +162,8 @@ def test_resuming_takes_the_runs_own_config(tmp_path):
         assert parsed.settings == own
         assert parsed.resume
     assert parse_train(["--out", str(tmp_path), "--resume", "--seed", "6"]).settings.seed == 6  # refused by `begin`
-    assert parse_train(["--out", str(tmp_path)]).settings == Config()
-    assert parse_train(["--out", str(tmp_path / "none"), "--resume"]).settings == Config()
+    assert parse_train(["--out", str(tmp_path)]).settings == SIMULATION
+    assert parse_train(["--out", str(tmp_path / "none"), "--resume"]).settings == SIMULATION
 
 
 def test_success_is_0_and_the_action_gets_the_arguments(script, capsys):

@@ -213,9 +213,9 @@ def test_the_command_prints_words_or_one_json_object(three, stations, fix):
     "window_s", [1.0, *(pytest.param(length_s, marks=pytest.mark.slow) for length_s in (0.5, 2.0, 4.0))]
 )
 def test_dcf77_is_found(kiwi_folder, window_s):
-    """The 95 % region holds it and is at most 40 km long; 10.0 to 10.4 km off, where the project wants 10."""
+    """The 95 % region holds it and is at most 40 km long, and it is at most the 10 km off that the project wants."""
     fix = locate_by_recordings(tuple(kiwi_folder.glob("*.wav")), kiwi_folder / "gnss_pos", window_s=window_s)
     assert mahalanobis_squared(fix, DCF77) < 5.99  # chi-square of two, 95 %
     assert fix["ellipse_95"]["semi_major_m"] <= 40_000
     assert len(fix["receivers_used"]) == 3
-    assert geodesic_m((fix["latitude"], fix["longitude"]), DCF77) <= 11_000
+    assert geodesic_m((fix["latitude"], fix["longitude"]), DCF77) <= 10_000

@@ -23,6 +23,7 @@ from heimdall_jax.config import (
     WorldConfig,
 )
 from heimdall_jax.errors import ConfigError, DataError, ExportError, StorageError
+from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.pipeline import evaluate, train, validate_export
 from heimdall_jax.run import open_run
 from heimdall_jax.tracking import MlflowTracker
@@ -151,6 +152,19 @@ def _flip(run: Path) -> None:
     manifest["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     manifest["size_bytes"] = path.stat().st_size
     (run / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_radio_map_is_learned_without_a_step_and_resumed(folder: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(powder_config(folder), model=ModelConfig(name="radio_map"))
+    metrics = train(config, tmp_path / "run", console=silent())
+    assert metrics["step"] == 0
+    assert metrics["error_m"]["mean"] < 0.5 * metrics["baselines"]["prior_mean"]["mean"]
+    assert validate_export(tmp_path / "run").rows
+    again = train(config, tmp_path / "run", resume=True, console=silent())
+    assert again["error_m"] == metrics["error_m"]
+    model = open_run(tmp_path / "run").model
+    assert isinstance(model, RadioMapNet)
+    np.testing.assert_array_equal(model.mapped[...], [0, 0, 1, 1, 1, 1, 1])  # any other, the bus, five that stand
 
 
 def test_split_none_trains_on_all_rows_and_reports_validation(folder: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ large against the region an estimator that knows the region beats it, and the Ba
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -31,11 +31,6 @@ def covariance_from_information(information_N22: Float64[ndarray, "N 2 2"]) -> F
     return np.where(regular[:, None, None], adjugate / safe, np.where(np.eye(2) > 0, np.inf, 0.0))
 
 
-def r68_isotropic(sigma_m: float) -> float:
-    """Radius in metres that holds 68 % of N(0, sigma^2 I): sqrt(-2 ln 0.32) = 1.51 sigma (Rayleigh's quantile)."""
-    return math.sqrt(-2 * math.log(1 - 0.68)) * sigma_m
-
-
 def pooled_r68(covariance_m2: Float64[ndarray, "N 2 2"], rng: np.random.Generator, *, draws: int = DRAWS) -> float:
     """Radius in metres that holds 68 % of the pooled draws from each fix's own N(0, C); infinite if too few bind."""
     known = _bound(covariance_m2)
@@ -44,11 +39,9 @@ def pooled_r68(covariance_m2: Float64[ndarray, "N 2 2"], rng: np.random.Generato
     return float(np.quantile(np.where(known, radius, np.inf), 0.68, method="higher"))
 
 
-def bound_that_applies(
-    covariance_m2: Float64[ndarray, "N 2 2"], rng: np.random.Generator, *, region_m: float
-) -> Literal["cramer-rao", "bayes"]:
-    """Which bound binds fixes with these Cramér-Rao covariances in a region of side `region_m` (root of its area)."""
-    return "cramer-rao" if pooled_r68(covariance_m2, rng) <= LARGEST_SHARE * region_m else "bayes"
+def binds(r68_m: float, region_m: float) -> bool:
+    """Whether a Cramér-Rao 68 % radius says anything in a region of that side (root of its area), both metres."""
+    return r68_m <= LARGEST_SHARE * region_m
 
 
 def bound_of_covariances(

@@ -10,7 +10,7 @@ def in_words(fix: Mapping[str, Any]) -> str:
     """Several lines: the place, how sure it is, who had a part in it, and what to know before trusting it.
 
     Args:
-        fix: As `locating.locate_by_recordings` gives it.
+        fix: As `locating.locate_by_recordings` or `locating_model.locate_by_model` gives it.
     """
     latitude, longitude = fix["latitude"], fix["longitude"]
     north, east = "N" if latitude >= 0 else "S", "E" if longitude >= 0 else "W"
@@ -22,10 +22,15 @@ def in_words(fix: Mapping[str, Any]) -> str:
         f"receivers    {', '.join(fix['receivers_used'])}",
         *(f"refused      {entry['name']}: {entry['reason']}" for entry in fix["receivers_refused"]),
         f"windows      {windows['used']} of {windows['in_common']} used, {windows['length_s']:g} s each",
-        f"method       {fix['method']}, {fix['sigma_us']:g} us for propagation and receiver delay",
+        f"method       {fix['method']}{_allowance(fix)}",
         *(f"note         {note}" for note in fix["notes"]),
     ]
     return "\n".join(lines)
+
+
+def _allowance(fix: Mapping[str, Any]) -> str:
+    """What the method adds to every receiver's clock; a model has learned it."""
+    return f", {fix['sigma_us']:g} us for propagation and receiver delay" if "sigma_us" in fix else ""
 
 
 def _ellipse(ellipse: Mapping[str, float]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+
+from heimdall_jax.evaluation.conditions import spoken_s
 
 COLUMNS = {"mean": "mean", "median": "median", "p68": "68 %", "p90": "90 %", "rmse": "rms"}
 
@@ -32,10 +34,62 @@ def closing_table(metrics: Mapping[str, Any], files: Mapping[str, Path | str]) -
     bound = metrics.get("bound")
     if bound is not None:
         table.add_row(f"bound: {_spoken(bound['kind'])}", *_cells({"p68": bound["p68_m"], "rmse": bound["rmse_m"]}))
+    tables = [table, _clock_table(metrics["by_clock"])] if "by_clock" in metrics else [table]
     lines = [_coverage(metrics), f"likelihood: {metrics['nll_nats_per_fix']:.2f} nats per fix, lower is better"]
     width = max((len(name) for name in files), default=0)
     lines += [f"{name:<{width}}  {path}" for name, path in files.items()]
-    return Group(table, *(Text(line, overflow="fold") for line in lines))
+    return Group(*tables, *(Text(line, overflow="fold") for line in lines))
+
+
+def conditions_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The 68 % error of either half of the evidence and of both beside the bound, at each clock."""
+    names = (
+        "clocks",
+        "n",
+        "powers only",
+        "times only",
+        "fused",
+        "bound",
+        "ratio",
+        "95 %",
+        "in 68 %",
+        "in 30 m",
+        "in hull",
+    )
+    table = Table(*names, title="68 % error at each clock", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        errors, (low, high) = row["error_m"], row["ratio_interval"]
+        table.add_row(
+            spoken_s(row["clock_sigma_s"]) + (", echoes" if row["echoes"] else ""),
+            f"{row['n']:,}",
+            *(_distance(errors[name]["p68"]) for name in ("power_only", "timing_only", "fused")),
+            _distance(row["bound_p68_m"]),
+            _ratio(row),
+            f"{low:.2f} to {high:.2f}",
+            f"{row['coverage_68']:.1%}",
+            f"{row['within_30_m']:.0%}",
+            "" if row["within_30_m_in_hull"] is None else f"{row['within_30_m_in_hull']:.0%}",
+        )
+    return table
+
+
+def _clock_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Of the test's fixes, by what their receivers' clocks were."""
+    table = Table("68 % error", "n", "model", "bound", "ratio", "in the 68 % region")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        sizes = (row["error_m"]["fused"]["p68"], row["bound_p68_m"])
+        shares = (_ratio(row), f"{row['coverage_68']:.0%}")
+        table.add_row(row["name"], f"{row['n']:,}", *map(_distance, sizes), *shares)
+    return table
+
+
+def _ratio(row: Mapping[str, Any]) -> str:
+    """In brackets where the bound does not bind: knowing the region, an estimator may be below it."""
+    return f"{row['ratio_p68']:.2f}" if row["bound_binds"] else f"({row['ratio_p68']:.2f})"
 
 
 def _coverage(metrics: Mapping[str, Any]) -> str:

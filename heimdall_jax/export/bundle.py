@@ -61,6 +61,17 @@ class Manifest:
     metrics: Mapping[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def samples(self) -> int | None:
+        """IQ samples of each receiver that the graph takes; None if it takes features."""
+        sizes = [tensor.shape[2] for tensor in self.inputs if tensor.name == "i"]
+        return int(sizes[0]) if sizes else None
+
+    @property
+    def sample_rate_hz(self) -> float:
+        """Of the IQ that the model was trained on."""
+        return float(self.config["features"]["sample_rate_hz"])
+
     def to_tree(self) -> dict[str, Any]:
         """As nested dicts, what `manifest.json` holds; NaN and infinity, which JSON lacks, become null."""
         return _as_json(asdict(self))
@@ -220,6 +231,8 @@ def _tensors(tree: Mapping[str, Any], key: str) -> tuple[Tensor, ...]:
 def _domain(tree: Mapping[str, Any]) -> Domain:
     latitude_deg, longitude_deg = map(float, tree["origin_deg"])
     east_m, north_m = map(float, tree["position_mean_m"])
+    box_m = tree.get("position_box_m", Domain.position_box_m)  # a bundle from before it was kept has no use for it
+    west_m, south_m, east_edge_m, north_edge_m = map(float, box_m)
     return Domain(
         origin_deg=(latitude_deg, longitude_deg),
         receivers=tuple(map(str, tree["receivers"])),
@@ -227,6 +240,7 @@ def _domain(tree: Mapping[str, Any]) -> Domain:
         position_std_m=float(tree["position_std_m"]),
         feature_mean=float(tree["feature_mean"]),
         feature_std=float(tree["feature_std"]),
+        position_box_m=(west_m, south_m, east_edge_m, north_edge_m),
     )
 
 

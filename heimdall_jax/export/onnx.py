@@ -1,15 +1,17 @@
 """A Flax model as one self-contained ONNX file: the only door to jax2onnx.
 
-The graph gives local metres as the model does, and the same place in degrees, computed in float64 by the very
-function that the rest of the package uses (`geodesy.local_to_degrees`, traced).
+The graph gives local metres as the model does, in the model's own precision, and the same place in degrees, computed in
+float64 by the very function that the rest of the package uses (`geodesy.local_to_degrees`, traced).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +28,7 @@ from onnx import ModelProto, helper, numpy_helper
 from heimdall_jax import geodesy
 from heimdall_jax.errors import ExportError, explain
 from heimdall_jax.export.bundle import write_atomically
+from heimdall_jax.export.double import open_doors, use_known_operators
 from heimdall_jax.export.signature import (
     COVARIANCE_M2,
     MASKS,
@@ -34,6 +37,7 @@ from heimdall_jax.export.signature import (
     SIGMA_M,
     Tensor,
 )
+from heimdall_jax.models.prediction import precision_of, predict, predicts_in_double
 from heimdall_jax.types import Domain
 
 OPSET = 23
@@ -74,9 +78,14 @@ def build_graph(
     Raises:
         ExportError: jax2onnx cannot express the model.
     """
-    predict, spread = _predictor(model, inputs)
-    proto = _trace(predict, inputs, names=[tensor.name for tensor in inputs], outputs=["position_m", spread.name])
+    with precision_of(model):
+        predictor, spread = _predictor(model, inputs)
+        names, double = [tensor.name for tensor in inputs], predicts_in_double(model)
+        proto = _trace(predictor, inputs, names=names, outputs=["position_m", spread.name], double=double)
     outputs = (POSITION_M, POSITION_DEG, spread)
+    if double:
+        use_known_operators(proto.graph)
+        open_doors(proto, inputs, outputs)
     _append_degrees(proto, domain)
     for tensor in inputs:
         if tensor.optional:
@@ -105,12 +114,12 @@ def _predictor(model: nnx.Module, inputs: Sequence[Tensor]) -> tuple[Callable[..
     frozen = nnx.clone(model)
     frozen.eval()
 
-    def predict(*arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def predictor(*arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
         named = {
             tensor.name: array > 0.5 if tensor.name in MASKS else array
             for tensor, array in zip(inputs, arrays, strict=True)
         }
-        position_m, scale_m = frozen(**named)  # pyright: ignore[reportCallIssue]
+        position_m, scale_m = predict(frozen, named)
         if scale_m.ndim == 3:
             scale_m = jnp.matmul(scale_m, jnp.swapaxes(scale_m, -1, -2))
         return position_m, scale_m
@@ -119,8 +128,8 @@ def _predictor(model: nnx.Module, inputs: Sequence[Tensor]) -> tuple[Callable[..
     example = [
         jax.ShapeDtypeStruct([sizes.get(str(size), size) for size in tensor.shape], tensor.dtype) for tensor in inputs
     ]
-    _, spread = jax.eval_shape(predict, *example)
-    return predict, COVARIANCE_M2 if spread.ndim == 3 else SIGMA_M
+    _, spread = jax.eval_shape(predictor, *example)
+    return predictor, COVARIANCE_M2 if spread.ndim == 3 else SIGMA_M
 
 
 def _trace(
@@ -129,22 +138,64 @@ def _trace(
     *,
     names: list[str],
     outputs: list[str],
+    double: bool,
 ) -> ModelProto:
-    from jax2onnx import to_onnx as convert
-
-    specs = [jax.ShapeDtypeStruct(tensor.shape, tensor.dtype) for tensor in inputs]
+    """All floating point of the graph is float64 if `double`, else float32."""
+    wide = {"float32": "float64"} if double else {}
+    specs = [jax.ShapeDtypeStruct(tensor.shape, wide.get(tensor.dtype, tensor.dtype)) for tensor in inputs]
     # It reports inner values of unknown type, whose annotations are dropped below anyway.
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
-    double = any(tensor.dtype == "float64" for tensor in inputs)
     try:
         # The tests' strict ranks bind our models, not the library's own lowering nor geodesy's NumPy broadcasting.
-        with jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
+        with _converter() as convert, jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'.value' access is now deprecated", DeprecationWarning)
             return convert(
                 function, specs, opset=OPSET, input_names=names, output_names=outputs, enable_double_precision=double
             )
     except Exception as error:
         raise _not_expressible(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+@contextlib.contextmanager
+def _without_equinox() -> Iterator[None]:
+    """jax2onnx may lack Equinox, whose plugins build layers while they are imported: longer than an export takes."""
+    log = logging.getLogger("jax2onnx.plugins.plugin_system")
+    level, equinox = log.level, sys.modules.get("equinox")
+    log.setLevel(logging.ERROR)
+    sys.modules["equinox"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        del sys.modules["equinox"]
+        if equinox is not None:
+            sys.modules["equinox"] = equinox
+
+
+@contextlib.contextmanager
+def _converter() -> Iterator[Callable[..., ModelProto]]:
+    """jax2onnx's function, which is otherwise slow to load and to run, and gives another graph the second time."""
+    from jax2onnx import to_onnx as convert
+    from jax2onnx.converter import output_binding
+    from jax2onnx.plugins.plugin_system import import_all_plugins
+
+    with _without_equinox():
+        import_all_plugins()
+    from jax2onnx.plugins.jax.lax import gather
+
+    search = output_binding._value_is_graph_connected
+
+    def connected(context: Any, value: Any) -> bool:
+        # A value knows the node that makes it; the library looks for it in all nodes, for every value.
+        producer = value.producer()
+        return (producer is not None and producer.graph is context.builder.graph) or search(context, value)
+
+    output_binding._value_is_graph_connected = connected
+    gather._CONST_HANDLERS_REGISTERED = False  # it teaches constants to the first graph of a process only
+    try:
+        yield convert
+    finally:
+        output_binding._value_is_graph_connected = search
 
 
 def _append_degrees(proto: ModelProto, domain: Domain) -> None:
@@ -156,6 +207,7 @@ def _append_degrees(proto: ModelProto, domain: Domain) -> None:
         [local],
         names=["local_m"],
         outputs=["position_deg"],
+        double=True,
     )
     onnx.compose.add_prefix(tail, "geodesy/", inplace=True)
     proto.graph.node.append(

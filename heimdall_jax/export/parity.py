@@ -15,9 +15,12 @@ from heimdall_jax.errors import ExportError, explain
 from heimdall_jax.export.session import open_session
 from heimdall_jax.export.signature import INPUTS, Tensor, to_graph_dtype
 from heimdall_jax.geodesy import local_to_degrees
+from heimdall_jax.models.prediction import precision_of, predict, predicts_in_double
 from heimdall_jax.types import Domain, Sample
 
 BATCHES = (1, 3, 32)
+RECORDING_BATCHES = (1, 3, 8)
+"""Where the graph begins at raw IQ."""
 LIMITS = {"position_m": 1.0, "position_sigmas": 0.01, "covariance_relative": 1e-3, "position_deg": 1e-9}
 """The largest difference of each kind that an export may show."""
 
@@ -85,11 +88,12 @@ def compare(
     inputs: Sequence[Tensor],
     domain: Domain,
 ) -> Report:
-    """Run both on `samples` (batched) at batch 1, 3 and 32, with 3, half and all receivers; see `Row`.
+    """Run both on `samples` (batched) at batch 1, 3 and 32 (8 of raw IQ), with 3, half and all receivers; see `Row`.
 
-    Fewer samples than 32 are repeated. Receivers are taken away in the order: not heard, then last to first; where
+    Fewer samples are repeated. Receivers are taken away in the order: not heard, then last to first; where
     the graph has a fixed number of them, they are marked as not heard instead. The JAX side runs once per receiver
-    count at batch 32, so that the rows of smaller batches also prove that a batch equals one by one.
+    count at batch 32, so that the rows of smaller batches also prove that a batch equals one by one; in float64, where
+    rounding does not hide it, on all receivers with the others marked as absent, which must be the same.
 
     Raises:
         DataError: `samples` is empty.
@@ -100,17 +104,20 @@ def compare(
     required = [tensor.name for tensor in inputs if not tensor.optional]
     sizes = {name: samples[name] for name in names}
     total = samples["heard"].shape[1] if "heard" in samples else samples[names[0]].shape[1]
-    repeated = np.arange(max(BATCHES)) % len(samples[names[0]])
+    batches = RECORDING_BATCHES if "i" in names else BATCHES
+    repeated = np.arange(max(batches)) % len(samples[names[0]])
     sizes = {name: value[repeated] for name, value in sizes.items()}
     free = inputs[0].shape[1] == "R"
     rows = []
     for receivers in sorted({min(3, total), (total + 1) // 2, total}):
         shown = keep_receivers(sizes, receivers, drop=free)
-        rows += _compare_one(session, reference, shown, names, inputs, domain, receivers)
+        expected = reference(_absent_but(sizes, receivers) if predicts_in_double(model) else shown)
+        rows += _compare_one(session, expected, shown, batches, inputs, domain, receivers)
     if required != names:
         # Without the mask every value counts, so those that meant nothing must at least be numbers.
         shown = {name: np.nan_to_num(sizes[name]) for name in required}
-        rows += _compare_one(session, reference, shown, required, inputs, domain, total)
+        everything = {name: np.ones_like(sizes[name]) for name in names if name not in required}
+        rows += _compare_one(session, reference(shown | everything), shown, batches, inputs, domain, total)
     return Report(tuple(rows))
 
 
@@ -123,6 +130,13 @@ def keep_receivers(samples: Sample, count: int, *, drop: bool) -> Sample:
         return {name: _taken(value, kept_BR, INPUTS[name].shape.count("R")) for name, value in samples.items()}
     rank_BR = np.argsort(order_BR, axis=1)
     return samples | {"heard": heard_BR & (rank_BR < count)}
+
+
+def _absent_but(samples: Sample, count: int) -> Sample:
+    """Each sample with the receivers of `keep_receivers`, the others marked as absent."""
+    order_BR = np.argsort(~samples["heard"], axis=1, kind="stable")
+    kept_BR = np.argsort(order_BR, axis=1) < count
+    return samples | {name: samples[name] & kept_BR for name in ("heard", "present")}
 
 
 def _taken(values: np.ndarray, kept_BR: np.ndarray, receiver_axes: int) -> np.ndarray:
@@ -140,34 +154,38 @@ def reference_predictor(model: nnx.Module) -> Callable[[Mapping[str, np.ndarray]
     graph, state = nnx.split(frozen)
     state = jax.device_put(state, jax.local_devices()[0])  # a mesh of many devices would refuse a batch of one
 
-    @jax.jit
-    def run(state: Any, named: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        return tuple(nnx.merge(graph, state)(**named))  # pyright: ignore[reportCallIssue]
+    def answer(state: Any, named: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        return tuple(predict(nnx.merge(graph, state), named))
 
-    def predict(named: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        with jax.default_matmul_precision("highest"):  # accelerators would round to TF32 or bfloat16
+    # Of a solver: it is run a few times, and compiling it well takes longer.
+    quick = {"xla_backend_optimization_level": 0} if predicts_in_double(model) else None
+    run = jax.jit(answer, compiler_options=quick)
+
+    def predictor(named: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        # Accelerators would round to TF32 or bfloat16.
+        with precision_of(model), jax.default_matmul_precision("highest"):
             position_m, scale_m = run(state, {name: jnp.asarray(value) for name, value in named.items()})
         return np.asarray(position_m, np.float64), _matrix(np.asarray(scale_m, np.float64))
 
-    return predict
+    return predictor
 
 
 def _compare_one(
     session: Any,
-    reference: Callable[[Mapping[str, np.ndarray]], tuple[np.ndarray, np.ndarray]],
+    expected: tuple[np.ndarray, np.ndarray],
     samples: Sample,
-    names: Sequence[str],
+    batches: Sequence[int],
     inputs: Sequence[Tensor],
     domain: Domain,
     receivers: int,
 ) -> list[Row]:
-    """Rows of every batch size, from the same samples."""
-    jax_position_m, factor_m = reference({name: samples[name] for name in names})
+    """Rows of every batch size, from the same samples; what JAX says of the largest is `expected`."""
+    jax_position_m, factor_m = expected
     jax_covariance_m2 = factor_m @ np.swapaxes(factor_m, -1, -2)
-    tensors = {tensor.name: tensor for tensor in inputs}
+    tensors = {tensor.name: tensor for tensor in inputs if tensor.name in samples}
     rows = []
-    for batch in BATCHES:
-        feed = {name: to_graph_dtype(tensors[name], samples[name][:batch]) for name in names}
+    for batch in batches:
+        feed = {name: to_graph_dtype(tensor, samples[name][:batch]) for name, tensor in tensors.items()}
         position_m, position_deg, spread = session.run(None, feed)
         spread = spread.astype(np.float64)
         covariance_m2 = _matrix(spread**2) if spread.ndim == 2 else spread
@@ -180,7 +198,7 @@ def _compare_one(
             Row(
                 batch=batch,
                 receivers=receivers,
-                given=tuple(names),
+                given=tuple(tensors),
                 position_m=float(np.linalg.norm(offset, axis=-1).max()),
                 position_sigmas=float(np.linalg.norm(whitened[..., 0], axis=-1).max()),
                 covariance_relative=float((np.abs(covariance_m2 - jax_covariance_m2[:batch]) / scale).max()),

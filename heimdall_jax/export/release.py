@@ -15,9 +15,11 @@ from heimdall_jax.config import Config
 from heimdall_jax.errors import DataError, ExportError, explain
 from heimdall_jax.export import onnx, parity
 from heimdall_jax.export.bundle import Manifest, read_bundle, write_atomically, write_bundle
+from heimdall_jax.export.from_iq import FromIq, raw_names, takes_iq
 from heimdall_jax.export.graph_check import check_same_graph, parse_graph
 from heimdall_jax.export.signature import Tensor, describe_inputs
 from heimdall_jax.models.build import input_names
+from heimdall_jax.models.receiver_set import ReceiverSetNet
 from heimdall_jax.types import Domain, Sample
 
 SAMPLES = "export_samples.npz"
@@ -40,7 +42,7 @@ def export_model(
         folder: Of the run.
         config: Of the run.
         domain: Of the model.
-        samples: Real ones, stacked on axis 0; 32 or more are best.
+        samples: Real ones, stacked on axis 0; 32 or more are best, 8 of raw IQ, which are 5 MB.
         metrics: The run's `metrics.json`, copied into the manifest.
 
     Raises:
@@ -48,7 +50,7 @@ def export_model(
         DataError: `samples` is empty.
         StorageError: The folder cannot be written.
     """
-    inputs = _describe(config, samples)
+    model, inputs = _exported(model, config, domain), _describe(config, samples)
     path = folder / "model.onnx"
     outputs = onnx.to_onnx(model, path, inputs=inputs, domain=domain)
     report = parity.compare(model, path.read_bytes(), samples, inputs=inputs, domain=domain).check()
@@ -83,7 +85,7 @@ def validate(path: Path, model: nnx.Module, samples: Sample, *, config: Config, 
         raise ExportError(
             explain("manifest's domain", got=bundle.manifest.domain, allowed=f"the checkpoint's, {domain}", cure=cure)
         )
-    inputs = _describe(config, samples)
+    model, inputs = _exported(model, config, domain), _describe(config, samples)
     wanted, _ = onnx.build_graph(model, inputs=inputs, domain=domain)
     check_same_graph(parse_graph(bundle.model), wanted)
     return parity.compare(model, bundle.model, samples, inputs=inputs, domain=domain).check()
@@ -103,8 +105,16 @@ def read_samples(folder: Path) -> Sample:
         raise ExportError(explain(SAMPLES, got=error, allowed="the samples of the export", cure=cure)) from error
 
 
+def _exported(model: nnx.Module, config: Config, domain: Domain) -> nnx.Module:
+    """The network as its graph takes it: where it reads arrival times, with the features before it."""
+    if not takes_iq(config.model):
+        return model
+    assert isinstance(model, ReceiverSetNet)
+    return FromIq(model, origin_deg=domain.origin_deg, features=config.features, timing=config.timing)
+
+
 def _describe(config: Config, samples: Sample) -> tuple[Tensor, ...]:
-    names = input_names(config.model)
+    names = raw_names(config.model) if takes_iq(config.model) else input_names(config.model)
     if any(name in samples and len(samples[name]) == 0 for name in names):
         raise DataError(explain("samples to export with", got="none", allowed="one or more", cure="Give real samples."))
-    return describe_inputs(names, samples, dynamic_receivers=config.model.name == "receiver_set")
+    return describe_inputs(names, samples, dynamic_receivers=config.model.name != "localization_net")

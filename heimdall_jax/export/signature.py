@@ -39,11 +39,16 @@ class Tensor:
     optional: bool = False
 
 
-_B, _R, _E = "batch", "receiver", "east, north"
+_B, _R, _E, _DEG = "batch", "receiver", "east, north", "latitude, longitude"
+_RATE = ", at the manifest's config.features.sample_rate_hz."
 
 INPUTS = {
     tensor.name: tensor
     for tensor in (
+        Tensor("i", "float32", ("B", "R", "T"), (_B, _R, "sample"), "full scale", f"Real part of the IQ{_RATE}"),
+        Tensor("q", "float32", ("B", "R", "T"), (_B, _R, "sample"), "full scale", f"Imaginary part of the IQ{_RATE}"),
+        Tensor("receiver_deg", "float64", ("B", "R", 2), (_B, _R, _DEG), "degrees", "Receivers, WGS84."),
+        Tensor("altitude_m", "float32", ("B", "R"), (_B, _R), "m", "Of the receiver's antenna over the ellipsoid."),
         Tensor("rss_db", "float32", ("B", "R"), (_B, _R), "dB", "Received power, in the training data's reference."),
         Tensor("receiver_m", "float32", ("B", "R", 2), (_B, _R, _E), "m", "Receivers, local to the origin."),
         Tensor("heard", "float32", ("B", "R"), (_B, _R), "1 or 0", "The receiver measured the transmission."),
@@ -76,7 +81,7 @@ INPUTS = {
 """Every sample key that a model may take, as a graph takes it."""
 
 POSITION_M = Tensor("position_m", "float32", ("B", 2), (_B, _E), "m", "Estimated place, local to the origin.")
-POSITION_DEG = Tensor("position_deg", "float64", ("B", 2), (_B, "latitude, longitude"), "degrees", "The same, WGS84.")
+POSITION_DEG = Tensor("position_deg", "float64", ("B", 2), (_B, _DEG), "degrees", "The same, WGS84.")
 SIGMA_M = Tensor("sigma_m", "float32", ("B", 2), (_B, _E), "m", "Standard deviation per axis.")
 COVARIANCE_M2 = Tensor("covariance_m2", "float32", ("B", 2, 2), (_B, _E, _E), "m^2", "Covariance of the place.")
 
@@ -86,7 +91,8 @@ def describe_inputs(
 ) -> tuple[Tensor, ...]:
     """The graph inputs of a model that takes `names`, sized as `samples` (batched) are.
 
-    The batch is always free; receivers are where `dynamic_receivers`. Where they are fixed, `heard` is optional.
+    The batch is always free; receivers are where `dynamic_receivers`. Where they are fixed, `heard` is optional; where
+    IQ is taken, `present` is.
 
     Raises:
         ExportError: A name is unknown, or `samples` lacks it.
@@ -102,7 +108,7 @@ def describe_inputs(
             axis if isinstance(axis, int) or axis in free else int(size)
             for axis, size in zip(known.shape, sizes, strict=True)
         )
-        optional = name == "heard" and not dynamic_receivers
+        optional = name == "present" if "i" in names else name == "heard" and not dynamic_receivers
         inputs.append(replace(known, shape=shape, optional=optional))
     return tuple(inputs)
 

@@ -24,8 +24,8 @@ RATE_TOLERANCE = 1e-3
 """Relative; a tone at the edge of the default band moves by a quarter of a bin. Real receivers are off by 1e-4."""
 
 
-TIMING = ("tdoa_s", "arrival_precision_per_s2", "timing_valid")
-"""What a model takes of a recording's timing."""
+TIMING = ("tdoa_s", "arrival_precision_per_s2", "timing_valid", "bandwidth_hz")
+"""What a data set keeps of a recording's timing; the bandwidth is for the bounds."""
 
 
 def samples_needed(config: FeatureConfig) -> int:
@@ -39,7 +39,7 @@ def extract(
 ) -> Callable[..., dict[str, Array]]:
     """The jitted feature function of a config, one per process: complex (B, R, T) to a dict of float32 arrays.
 
-    It takes the IQ and, where `timing` is asked for, which receivers heard (B, R), and gives what `parts_to_features`
+    It takes the IQ and, where `timing` is asked for, which receivers to time (B, R), and gives what `parts_to_features`
     gives. Spectrograms and powers of receivers do not mix, so a row of a receiver that did not hear (whatever it holds)
     stays in its own row: mask it there.
 

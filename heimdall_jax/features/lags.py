@@ -84,14 +84,14 @@ def tapered(i_BRT: Array, q_BRT: Array) -> tuple[Array, Array]:
 def taper_loss(n_samples: int, max_lag: int) -> ndarray:
     """(2 max_lag + 1,) factors by which the taper lowers each lag's sum, 1 at lag 0."""
     weight = taper(n_samples)
-    one_side = np.array([weight[k:] @ weight[: n_samples - k] for k in range(max_lag + 1)]) / (weight @ weight)
+    one_side = np.array([_dot(weight[k:], weight[: n_samples - k]) for k in range(max_lag + 1)]) / _dot(weight, weight)
     return _read_only(np.concatenate([one_side[:0:-1], one_side]))
 
 
 def effective_samples(n_samples: int) -> float:
     """How many samples of equal weight carry as much information as the tapered recording."""
     weight = taper(n_samples) ** 2
-    return float(weight.sum() ** 2 / (weight @ weight))
+    return math.fsum(weight) ** 2 / _dot(weight, weight)
 
 
 def _frames(x_BRT: Array, blocks: int, frames: int, hop: int, max_lag: int) -> Array:
@@ -110,6 +110,11 @@ def _diagonal_sums(product: Array, max_lag: int) -> Array:
     flat = product.reshape(*leading, hop * width)
     longer = jnp.concatenate([flat, jnp.zeros_like(flat[..., :hop])], axis=-1)
     return jnp.sum(longer.reshape(*leading, hop, width + 1)[..., : max_lag + 1], axis=-2)
+
+
+def _dot(a: ndarray, b: ndarray) -> float:
+    """Exactly rounded: BLAS's last bit depends on its threads, and an exported graph must not."""
+    return math.fsum(a * b)
 
 
 def _read_only(array: ndarray) -> ndarray:

@@ -83,7 +83,7 @@ def parts_to_timing(
     *,
     sample_rate_hz: float,
 ) -> dict[str, Array]:
-    """Arrival times, offsets and SNR from I and Q (B, R, T): a dict of float32 arrays.
+    """Arrival times, offsets and SNR from I and Q (B, R, T): a dict of arrays in their precision.
 
     - `tdoa_s` (B, R, R): arrival time at receiver i less at j, seconds, at the middle of the recording; antisymmetric,
       0 on the diagonal and where invalid.
@@ -134,6 +134,7 @@ def check_timing(config: TimingConfig) -> None:
         ("max_offset_hz", 0 < config.max_offset_hz < math.inf, "above 0"),
         ("min_bandwidth_hz", 0 <= config.min_bandwidth_hz < math.inf, "0 or more"),
         ("min_snr_db", math.isfinite(config.min_snr_db), "finite"),
+        ("max_clock_s", config.max_clock_s > 0, "above 0"),
         ("method", config.method in ("plain", "phat", "scot"), "'plain', 'phat' or 'scot'"),
     )
     for name, good, allowed in rules:
@@ -156,15 +157,15 @@ def _normalise(i_BRT: Array, q_BRT: Array, heard_BR: Array) -> tuple[Array, Arra
     """Recordings, zero where not heard or silent, of energy 1 once tapered, and which are neither, numbers (B, R)."""
     heard = heard_BR if heard_BR.dtype == jnp.bool_ else heard_BR > 0.5
     # Rows of receivers that are not heard may hold NaN, which a product with zero would keep.
-    weight = jnp.asarray(taper(i_BRT.shape[-1]), jnp.float32)[None, None]
-    i, q = (jnp.where(heard[..., None], x.astype(jnp.float32), 0.0) for x in (i_BRT, q_BRT))
+    weight = jnp.asarray(taper(i_BRT.shape[-1]), i_BRT.dtype)[None, None]
+    i, q = (jnp.where(heard[..., None], x, 0.0) for x in (i_BRT, q_BRT))
     largest = jnp.max(jnp.maximum(jnp.abs(i), jnp.abs(q)), axis=-1, keepdims=True)
     loud = largest > SILENCE
     inverse = jnp.where(loud, 1 / jnp.where(loud, largest, 1.0), 0.0)
     i, q = i * inverse, q * inverse
     energy = jnp.sum((i**2 + q**2) * weight**2, axis=-1, keepdims=True)
     scale = jnp.where(loud, jax.lax.rsqrt(jnp.where(loud, energy, 1.0)), 0.0)
-    return i * scale, q * scale, loud[..., 0].astype(jnp.float32)
+    return i * scale, q * scale, loud[..., 0].astype(i.dtype)
 
 
 def _receiver_offsets(
@@ -192,7 +193,7 @@ def _correlate(
     """All lags of the whole recording, the offsets removed and refined, and the peaks."""
     i, q = remove_offset(i_BRT, q_BRT, offset_hz_BR, sample_rate_hz)
     real, imaginary, middle = block_lag_products(i, q, blocks=FINE_BLOCKS, hop=config.max_lag, max_lag=config.max_lag)
-    gain = jnp.asarray(1 / taper_loss(i.shape[-1], config.max_lag), jnp.float32)[(None,) * 4]
+    gain = jnp.asarray(1 / taper_loss(i.shape[-1], config.max_lag), i.dtype)[(None,) * 4]
     real, imaginary = (part * gain for part in two_sided(real, imaginary))
     middle_s = middle / sample_rate_hz
     residual_hz = jnp.zeros_like(offset_hz_BR)
@@ -207,7 +208,7 @@ def _correlate(
         turned = turn(real, imaginary, difference(residual_hz), middle_s)
     peak = _peak(turned, config)
     timed = peak if config.method == "plain" else _peak(weigh(*turned, same, config.method), config)
-    lag = timed.index.astype(jnp.float32) - config.max_lag + timed.fraction
+    lag = timed.index.astype(timed.fraction.dtype) - config.max_lag + timed.fraction
     whole_real, whole_imaginary = (jnp.sum(part, axis=1) for part in turned)
     return _Correlation(whole_real, whole_imaginary, peak, antisymmetric(lag), offset_hz_BR + residual_hz)
 

@@ -16,6 +16,7 @@ lose the weak direction in float32 where one direction is known a thousand times
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,18 +27,19 @@ from jaxtyping import Array, Bool, Float
 
 from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S, ground_height_m
 from heimdall_jax.models.heads import Fix
+from heimdall_jax.models.mixture import mixture_moments
 
 REACH = 3.2
 """The grid of starts reaches this many spreads of the training places from their mean, on either side."""
-STARTS_PER_SIDE = 25
-STARTS = 3
+STARTS_PER_SIDE = 41
+STARTS = 4
 """How many minima of the grid are followed."""
-TEMPERS = (0.5, 0.3, 0.1, 0.05, 0.02, 0.01, 0.003, *(0.0,) * 9)
+APART = 4.0
+"""Spacings between two starts, at least: closer ones end at the same minimum."""
+TEMPERS = (0.4, 0.3, 0.15, 0.08, 0.03, 0.016, 0.005, *(0.0,) * 9)
 """Distance, in spacings of the grid, that is added to every arrival's spread at each step."""
-FARTHEST_STEP = 2.0
+FARTHEST_STEP = 3.0
 """A step is cut to this many spacings."""
-TRACE = 1e-12
-"""Share that every minimum keeps, so that square roots of shares have gradients."""
 ROUNDS = 10
 """Of the fit of arrival times to pairs: where one pair of six receivers is missing, what is left is under a metre."""
 WORST_CLOCK_S = 1.0
@@ -71,7 +73,7 @@ def arrival_ranges(
     1973). With all pairs valid the weighted mean over j, a receiver itself among them, is exact at once; the other
     rounds serve pairs that are not.
     """
-    itself = jnp.sum(valid.astype(jnp.float32), axis=2)[:, :, None] > jnp.zeros_like(tdoa_s)
+    itself = jnp.sum(valid.astype(tdoa_s.dtype), axis=2)[:, :, None] > jnp.zeros_like(tdoa_s)
     same = _same_receiver(tdoa_s)
     weight = jnp.where(valid | (itself & same), precision_per_s2[:, None, :], 0.0)
     weight = weight / jnp.maximum(jnp.max(weight, axis=(1, 2), keepdims=True), 1e-30)
@@ -106,8 +108,8 @@ def solve(arrivals: Arrivals, prior: Fix, centre_m: Array, spread_m: Array, orig
         origin_deg: Of the local frame; the ground is curved about it.
     """
     whitener = _inverse_lower(prior.scale_m)
-    unit = np.linspace(-REACH, REACH, STARTS_PER_SIDE, dtype=np.float32)
-    grid = np.stack(np.meshgrid(unit, unit), axis=-1).reshape(1, -1, 2)
+    unit = np.linspace(-REACH, REACH, STARTS_PER_SIDE)
+    grid = jnp.asarray(np.stack(np.meshgrid(unit, unit), axis=-1).reshape(1, -1, 2), spread_m.dtype)
     spacing_m = spread_m * (2 * REACH / (STARTS_PER_SIDE - 1))
     starts_m = centre_m.reshape(1, 1, 2) + spread_m * grid
     fixed = jax.lax.stop_gradient((arrivals, prior, whitener))
@@ -115,10 +117,12 @@ def solve(arrivals: Arrivals, prior: Fix, centre_m: Array, spread_m: Array, orig
     place_m = _lowest(cost, starts_m, spacing_m)
     place_m = _descend(fixed, place_m, spacing_m, origin_deg)
     # Gradients flow through one last step from the minimum, which is exact there (implicit differentiation).
-    rows, _ = _rows(arrivals, prior, whitener, jax.lax.stop_gradient(place_m), 0.0 * spacing_m, origin_deg)
+    place_m = jax.lax.stop_gradient(place_m)
+    rows, bend = _rows(arrivals, prior, whitener, place_m, 0.0 * spacing_m, origin_deg)
     step_m, factor = _step(rows)
-    cost = _cost(arrivals, prior, whitener, jax.lax.stop_gradient(place_m), 0.0 * spacing_m, origin_deg)
-    return _moments(place_m + _cut(step_m, spacing_m), factor, cost)
+    cost = _cost(arrivals, prior, whitener, place_m, 0.0 * spacing_m, origin_deg)
+    shift_m, spreads_m = _bent(rows, bend, factor)
+    return mixture_moments(place_m + _cut(step_m, spacing_m), factor, cost, shift_m, spreads_m)
 
 
 def _descend(
@@ -141,7 +145,7 @@ def _descend(
         place_m = jnp.where(better, place_m + step_m, place_m)
         return (place_m, jnp.where(better, jnp.maximum(radius_m, 2.0 * length), 0.3 * length)), None
 
-    tempers = jnp.asarray(TEMPERS, jnp.float32)
+    tempers = jnp.asarray(TEMPERS, place_m.dtype)
     radius_m = jnp.ones_like(place_m[..., :1]) * (FARTHEST_STEP * spacing_m)
     (place_m, _), _ = jax.lax.scan(descend, (place_m, radius_m), tempers)
     return place_m
@@ -153,31 +157,23 @@ def _cut(step_m: Array, limit_m: Array) -> Array:
     return step_m * jnp.minimum(1.0, limit_m / length)
 
 
-def _moments(place_m: Array, factor: Array, cost: Array) -> Fix:
-    """Mean and spread of the mixture of K Gaussians (B, K, ...); starts that found the same minimum count once."""
-    apart_m = place_m[:, :, None] - place_m[:, None]
-    east = apart_m[..., 0] / factor[:, :, None, 0, 0]
-    north = (apart_m[..., 1] - factor[:, :, None, 1, 0] * east) / factor[:, :, None, 1, 1]
-    copies = jnp.sum(jnp.exp(-0.5 * jnp.minimum(east * east + north * north, 50.0)), axis=2)
-    log_mass = jnp.log(factor[..., 0, 0] * factor[..., 1, 1]) - 0.5 * cost - jnp.log(copies)
-    weight = jax.nn.softmax(log_mass, axis=1)[..., None] + TRACE
-    mean_m = jnp.sum(weight * place_m, axis=1)
-    off = jnp.sqrt(weight) * (place_m - mean_m[:, None])
-    scaled = jnp.sqrt(weight)[..., None] * factor
-    # The covariance's factor from its square roots' rows, as in a step: nothing is squared and subtracted again.
-    rows = jnp.concatenate([scaled[..., 0], scaled[..., 1], off], axis=1)
-    return Fix(mean_m, _lower_factor(rows))
+def _bent(rows: Rows, bend: Callable[[Array], Array], factor: Array) -> tuple[Array, Array]:
+    """Displacement (B, K, 2) of the mean, and spreads (B, K, 3, 2), that bent valleys add to a minimum's Gaussian.
 
+    A place p + x - q(x) fits as well as p + x did where nothing was bent; q is quadratic. With x = u l1 + v l2, l the
+    columns of the covariance's factor and u, v standard normal, q = u^2 q11 + u v q12 + v^2 q22 has the mean q11 + q22
+    and the covariance 2 q11 q11^T + 2 q22 q22^T + q12 q12^T.
+    """
 
-def _lower_factor(rows: Array) -> Array:
-    """Lower Cholesky factor (B, 2, 2) of sum_n x_n x_n^T of rows x (B, N, 2)."""
-    east, north = rows[..., 0], rows[..., 1]
-    first = jnp.sqrt(jnp.sum(east * east, axis=1))
-    cross = jnp.sum(east * north, axis=1) / first
-    rest = north - cross[:, None] * east / first[:, None]
-    last = jnp.sqrt(jnp.sum(rest * rest, axis=1))
-    top = jnp.stack([first, jnp.zeros_like(first)], axis=-1)
-    return jnp.stack([top, jnp.stack([cross, last], axis=-1)], axis=-2)
+    def quadratic(step_m: Array) -> Array:
+        length = jnp.sqrt(jnp.sum(step_m * step_m, axis=-1, keepdims=True))
+        curve_m, _ = _step(rows._replace(arrivals_BKR=bend(step_m), prior_BKP=jnp.zeros_like(rows.prior_BKP)))
+        return _cut(curve_m, 0.5 * length)
+
+    first, second = factor[..., 0], factor[..., 1]
+    one, two, both = quadratic(first), quadratic(second), quadratic(first + second)
+    cross = both - one - two
+    return one + two, jnp.stack([math.sqrt(2.0) * one, math.sqrt(2.0) * two, cross], axis=2)
 
 
 def residuals_m(
@@ -257,19 +253,20 @@ def _tempered(precision_per_m2: Array, temper_m: Array) -> Array:
 
 
 def _lowest(cost_BG: Array, starts_m: Array, spacing_m: Array) -> Array:
-    """The places (B, K, 2) of the lowest costs, no two of them neighbours on the grid."""
+    """The places (B, K, 2) of the lowest costs, no two of them close on the grid."""
     places = []
     for _ in range(STARTS):
         place_m = _choose(cost_BG, starts_m)
         away = jnp.sum((starts_m - place_m) ** 2, axis=-1)
-        cost_BG = cost_BG + jnp.where(away < (1.6 * spacing_m) ** 2, 1e30, 0.0)
+        cost_BG = cost_BG + jnp.where(away < (APART * spacing_m) ** 2, 1e30, 0.0)
         places.append(place_m)
     return jnp.concatenate(places, axis=1)
 
 
 def _choose(cost_BK: Array, place_m: Array) -> Array:
     """The place (B, 1, 2) of the lowest cost."""
-    chosen = jax.nn.one_hot(jnp.argmin(cost_BK, axis=1), cost_BK.shape[1], dtype=place_m.dtype)
+    lowest = jnp.argmin(cost_BK, axis=1).astype(jnp.int32)[:, None]
+    chosen = (np.arange(cost_BK.shape[1], dtype=np.int32)[None] == lowest).astype(place_m.dtype)
     return jnp.sum(chosen[:, :, None] * place_m, axis=1, keepdims=True)
 
 

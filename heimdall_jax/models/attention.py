@@ -12,12 +12,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from heimdall_jax.models.norms import LayerNorm
+from heimdall_jax.models.precision import at_least_single
 
 
 class AttentionBlock(nnx.Module):
     """Self-attention and a perceptron, each after a layer norm and around a shortcut."""
 
-    def __init__(self, width: int, heads: int, dropout: float, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, *, dtype: DTypeLike | None, rngs: nnx.Rngs) -> None:
         self.attention_norm = LayerNorm(width, rngs=rngs)
         self.attention = nnx.MultiHeadAttention(heads, width, dtype=dtype, decode=False, attention_fn=attend, rngs=rngs)
         self.perceptron_norm = LayerNorm(width, rngs=rngs)
@@ -39,10 +40,10 @@ def attend(
     mask: Bool[Array, "B 1 1 N"],
     **_: Any,
 ) -> Float[Array, "B Q H D"]:
-    """Scaled dot-product attention (Vaswani et al. 2017), weights in float32, exactly zero where masked.
+    """Scaled dot-product attention (Vaswani et al. 2017), weights in float32 or more, exactly zero where masked.
 
     Some token must be visible. `jax.nn.dot_product_attention` refuses bfloat16 under strict promotion.
     """
-    similarity = jnp.einsum("bqhd,bnhd->bhqn", query, key).astype(jnp.float32) / math.sqrt(query.shape[-1])
+    similarity = at_least_single(jnp.einsum("bqhd,bnhd->bhqn", query, key)) / math.sqrt(query.shape[-1])
     weights = jax.nn.softmax(jnp.where(mask, similarity, -1e30), axis=-1)
     return jnp.einsum("bhqn,bnhd->bqhd", weights.astype(value.dtype), value)

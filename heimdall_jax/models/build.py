@@ -7,9 +7,10 @@ from typing import get_args, get_type_hints
 
 from flax import nnx
 
-from heimdall_jax.config import FeatureConfig, ModelConfig
+from heimdall_jax.config import FeatureConfig, ModelConfig, RadioMapConfig
 from heimdall_jax.errors import ConfigError, explain
 from heimdall_jax.models.localization_net import LocalizationNet
+from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.models.receiver_set import ReceiverSetNet
 from heimdall_jax.models.settings import check
 from heimdall_jax.types import Domain
@@ -19,8 +20,13 @@ TIMING = ("receiver_up_m", "clock_sigma_s", "tdoa_s", "arrival_precision_per_s2"
 
 
 def build(
-    config: ModelConfig, domain: Domain, rngs: nnx.Rngs, *, n_mels: int = FeatureConfig.n_mels
-) -> LocalizationNet | ReceiverSetNet:
+    config: ModelConfig,
+    domain: Domain,
+    rngs: nnx.Rngs,
+    *,
+    n_mels: int = FeatureConfig.n_mels,
+    radio_map: RadioMapConfig | None = None,
+) -> LocalizationNet | ReceiverSetNet | RadioMapNet:
     """The configured network with fresh weights.
 
     Args:
@@ -28,6 +34,7 @@ def build(
         domain: What the data look like, kept inside the network.
         rngs: Source of initial values and of dropout.
         n_mels: Bands of the spectrograms, where the receiver-set network encodes them.
+        radio_map: Grid and spreads of a radio map, which is empty at first; the defaults if None.
 
     Raises:
         ConfigError: A name is unknown (the nearest is suggested) or a size is impossible.
@@ -37,6 +44,8 @@ def build(
     check(config)
     if config.name == "receiver_set":
         return ReceiverSetNet(config, domain, n_mels=n_mels, rngs=rngs)
+    if config.name == "radio_map":
+        return RadioMapNet(domain, radio_map or RadioMapConfig())
     return LocalizationNet(config, domain, rngs=rngs)
 
 
@@ -50,6 +59,8 @@ def input_names(config: ModelConfig) -> tuple[str, ...]:
     if config.name == "localization_net":
         return ("mel_spectrogram", "heard")
     names = ("rss_db", "receiver_m", "heard", "present")
+    if config.name == "radio_map":
+        return (*names, "identity")
     return (
         *names,
         *("identity",) * config.identity,

@@ -49,16 +49,17 @@ class ArrivalFusion(nnx.Module):
         timing_valid: Bool[Array, "B R R"],
     ) -> Fix:
         """The fused fix; arguments as `ReceiverSetNet` has them, meaningless values already replaced."""
-        range_m = arrival_ranges(tdoa_s, arrival_precision_per_s2, timing_valid)
         timed = jnp.any(timing_valid, axis=2)
         precision = jnp.where(timed, precision_per_m2(arrival_precision_per_s2, clock_sigma_s), 0.0)
+        # Weighted by clocks too: delays to a receiver whose clock misled the correlator do not pull at the others.
+        range_m = arrival_ranges(tdoa_s, precision, timing_valid)
         arrivals = Arrivals(range_m, precision, receiver_m, receiver_up_m)
         centre_m, spread_m = normaliser.position_mean_m[...], normaliser.position_std_m[...]
         fix = solve(arrivals, prior, centre_m, spread_m, self.origin_deg)
         apart_m = SPEED_OF_LIGHT_M_PER_S * tdoa_s - (range_m[:, :, None] - range_m[:, None, :])
         tokens, summary = _left_over(arrivals, prior, fix, self.origin_deg)
         tokens = self.pairs(self.embed(tokens), _pair_features(apart_m, arrival_precision_per_s2, timing_valid), timed)
-        count = jnp.maximum(jnp.sum(timed.astype(jnp.float32), axis=1), 1.0)[:, None]
+        count = jnp.maximum(jnp.sum(timed.astype(range_m.dtype), axis=1), 1.0)[:, None]
         pooled = jnp.sum(jnp.where(timed[..., None], self.norm(tokens), 0.0), axis=1) / count
         raw = self.correct(jnp.concatenate([pooled, summary], axis=1))
         growth = jnp.exp(smooth_bound(raw[:, 0], SHRINK, GROW))
@@ -108,7 +109,7 @@ def _left_over(arrivals: Arrivals, prior: Fix, fix: Fix, origin_deg: tuple[float
     ]
     off = _whitened(prior, fix.position_m - prior.position_m)
     badness = jnp.sum(precision * late_m * late_m, axis=1)
-    count = jnp.sum((precision > 0).astype(jnp.float32), axis=1)
+    count = jnp.sum((precision > 0).astype(precision.dtype), axis=1)
     per_fix = [
         jnp.log1p(badness / jnp.maximum(count - 3.0, 1.0)),
         count / 5.0,
@@ -125,7 +126,7 @@ def _pair_features(apart_m: Array, precision_per_s2: Array, valid: Array) -> Arr
     total = jnp.maximum(jnp.sum(precision, axis=1), 1e-30)[:, None, None]
     precision = precision[:, :, None] * precision[:, None, :] / total
     closure = _squashed(jnp.where(valid, apart_m * jnp.sqrt(precision), 0.0))
-    return jnp.stack([closure, jnp.abs(closure), valid.astype(jnp.float32)], axis=-1)
+    return jnp.stack([closure, jnp.abs(closure), valid.astype(closure.dtype)], axis=-1)
 
 
 def _squashed(x: Array) -> Array:

@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from heimdall_jax.config import ModelConfig
+from heimdall_jax.models.precision import at_least_single
 
 MAX_CORRELATION = 0.98
 """Bound on the correlation of east and north: the smaller variance given the other stays above 4 %."""
@@ -28,7 +29,13 @@ class Fix(NamedTuple):
 
 
 class Locator(nnx.Module):
-    """A network that gives a `Fix`."""
+    """A network that gives a `Fix`.
+
+    Attributes:
+        double: It is asked where in float64 (`prediction.predict`); trained in float32 all the same.
+    """
+
+    double = False
 
     def fixes(self, **inputs: Array) -> tuple[Fix, ...]:
         """The answer, and what was said on the way to it, each of which is trained."""
@@ -66,7 +73,7 @@ class Perceptron(nnx.Module):
 
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B O"]:
         """Apply."""
-        x = self.dropout(jax.nn.relu(self.first(x.astype(jnp.float32))))
+        x = self.dropout(jax.nn.relu(self.first(at_least_single(x))))
         return self.last(self.dropout(jax.nn.relu(self.second(x))))
 
 

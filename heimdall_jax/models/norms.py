@@ -1,10 +1,12 @@
-"""Normalisation in float32 whatever the network computes in."""
+"""Normalisation in float32 or more whatever the network computes in."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
+
+from heimdall_jax.models.precision import at_least_single
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -26,4 +28,4 @@ class LayerNorm(nnx.LayerNorm):
 
     def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Normalise; the result has the input's dtype."""
-        return super().__call__(x.astype(jnp.float32)).astype(x.dtype)
+        return super().__call__(at_least_single(x)).astype(x.dtype)

@@ -14,6 +14,7 @@ from heimdall_jax.models.fusion import ArrivalFusion
 from heimdall_jax.models.heads import CholeskyHead, Fix, Locator, Perceptron
 from heimdall_jax.models.normaliser import Normaliser
 from heimdall_jax.models.norms import LayerNorm
+from heimdall_jax.models.precision import at_least_single
 from heimdall_jax.models.settings import check
 from heimdall_jax.models.tokens import (
     FEATURES,
@@ -38,7 +39,7 @@ class ReceiverSetNet(Locator):
             `spectrogram`, bounds of sigma.
         domain: Scales of power and position and the known receivers, kept with the weights.
         n_mels: Bands of the spectrograms, used where `config.spectrogram`.
-        dtype: Of the transformer's computation; parameters, tokens and heads are float32.
+        dtype: Of the transformer's computation; None: that of the parameters and inputs, as in tokens and heads.
         rngs: Source of initial values and of dropout.
 
     Raises:
@@ -51,7 +52,7 @@ class ReceiverSetNet(Locator):
         domain: Domain,
         *,
         n_mels: int = FeatureConfig.n_mels,
-        dtype: DTypeLike = jnp.float32,
+        dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ) -> None:
         check(config)
@@ -70,7 +71,7 @@ class ReceiverSetNet(Locator):
         self.norm = LayerNorm(width, rngs=rngs)
         self.position = Perceptron(width, (0.0, 0.0), config.dropout, rngs=rngs)
         self.cholesky = CholeskyHead(width, domain.position_std_m, config, rngs=rngs)
-        self.power = config.power
+        self.power, self.double = config.power, config.timing
         self.fusion = ArrivalFusion(domain.origin_deg, config.dropout, rngs=rngs) if config.timing else None
 
     def __call__(self, *arrays: Array, **named: Array | None) -> Fix:
@@ -155,12 +156,13 @@ class ReceiverSetNet(Locator):
         if self.spectrogram is not None:
             tokens = tokens + self.spectrogram(_needed("mel_spectrogram", mel_spectrogram), heard)
         query = jnp.broadcast_to(self.query[...], (tokens.shape[0], 1, tokens.shape[2]))
-        x = jnp.concatenate([query, tokens], axis=1).astype(self.dtype)
+        x = jnp.concatenate([query, tokens], axis=1)
+        x = x if self.dtype is None else x.astype(self.dtype)
         seen = present[:, None, None, :]  # before the query joins: jax2onnx cannot reshape an axis of R + 1
         visible = jnp.concatenate([jnp.ones_like(seen[..., :1]), seen], axis=-1)
         for block in self.blocks:
             x = block(x, visible)
-        gathered = self.norm(x[:, 0].astype(jnp.float32))
+        gathered = self.norm(at_least_single(x[:, 0]))
         return Fix(self.normaliser.metres(self.position(gathered)), self.cholesky(gathered))
 
 

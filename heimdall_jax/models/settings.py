@@ -12,7 +12,8 @@ def check(config: ModelConfig) -> None:
     """Refuse combinations that no network can have, before anything is built.
 
     Raises:
-        ConfigError: The width does not divide into heads, or the bounds of sigma are not in order.
+        ConfigError: The width does not divide into heads, the bounds of sigma are not in order, or a radio map is to
+            read more than powers.
     """
     if config.width % config.heads:
         lower = config.width - config.width % config.heads
@@ -25,6 +26,10 @@ def check(config: ModelConfig) -> None:
                 cure=f"Set model.width to {near}, or change model.heads.",
             )
         )
+    if config.name == "radio_map" and (config.spectrogram or config.timing):
+        name = "spectrogram" if config.spectrogram else "timing"
+        cure = f"Set --model.{name} False, or --model.name receiver_set."
+        raise ConfigError(explain(f"model.{name}", got="True for a radio map", allowed="powers alone", cure=cure))
     if not 0.0 < config.sigma_min_m < config.sigma_max_m < math.inf:
         raise ConfigError(
             explain(

@@ -44,13 +44,13 @@ def receiver_features(
     distance = 0.5 * jnp.log(jnp.sum(away * away, axis=2) + 1e-4)
     angles = [place * (math.pi / 4 * 2**octave) for octave in range(OCTAVES)]
     waves = [wave(angle) for angle in angles for wave in (jnp.sin, jnp.cos)]
-    scalars = jnp.stack([power, below, heard.astype(jnp.float32), distance], axis=2)
+    scalars = jnp.stack([power, below, heard.astype(power.dtype), distance], axis=2)
     return jnp.concatenate([scalars, place, away, *waves], axis=2)
 
 
 def snr_features(snr_db: Float[Array, "B R"], known: Bool[Array, "B R"]) -> Float[Array, "B R F"]:
     """Signal over noise in units of 20 dB, and whether it is known."""
-    return jnp.stack([jnp.where(known, snr_db / 20.0, 0.0), known.astype(jnp.float32)], axis=2)
+    return jnp.stack([jnp.where(known, snr_db / 20.0, 0.0), known.astype(snr_db.dtype)], axis=2)
 
 
 class IdentityEmbedding(nnx.Module):

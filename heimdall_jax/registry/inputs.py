@@ -9,18 +9,26 @@ import numpy as np
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.export.bundle import Manifest
 from heimdall_jax.geodesy import degrees_to_local
+from heimdall_jax.registry.recordings import recording_inputs
 from heimdall_jax.types import Sample, Session
 
 
 def receiver_inputs(sessions: Sequence[Session], manifest: Manifest) -> Sample:
     """A batch (B, R) of B sessions with at most R receivers; a session with fewer is filled with absent ones.
 
-    Gives those of the model's inputs that a session without IQ tells, in each session's own order of receivers; a
-    receiver's identity is its place in the model's list, 0 if the model does not know its name.
+    Gives those of the model's inputs that a session tells, in each session's own order of receivers; a receiver's
+    identity is its place in the model's list, 0 if the model does not know its name. Where the model begins at raw IQ,
+    a receiver whose IQ cannot be used is one that did not hear (`recordings.recording_inputs` says why).
 
     Raises:
         DataError: No session, or none with a receiver.
     """
+    if manifest.samples is not None:
+        wanted = {tensor.name for tensor in manifest.inputs}
+        batch, _ = recording_inputs(
+            sessions, manifest.domain, samples=manifest.samples, sample_rate_hz=manifest.sample_rate_hz
+        )
+        return {name: values for name, values in batch.items() if name in wanted}
     most = max((len(session.receivers) for session in sessions), default=0)
     if most == 0:
         cure = "Give sessions with receivers."

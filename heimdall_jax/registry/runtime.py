@@ -18,12 +18,13 @@ from heimdall_jax.export.session import open_session
 from heimdall_jax.export.signature import MASKS, Tensor, to_graph_dtype
 
 MEANINGFUL_WHERE = {
-    **dict.fromkeys(("rss_db", "mel_spectrogram", "clock_sigma_s", "arrival_precision_per_s2"), "heard"),
-    **dict.fromkeys(("receiver_m", "receiver_up_m"), "present"),
+    **dict.fromkeys(("i", "q", "rss_db", "mel_spectrogram", "clock_sigma_s", "arrival_precision_per_s2"), "heard"),
+    **dict.fromkeys(("receiver_m", "receiver_up_m", "receiver_deg", "altitude_m"), "present"),
     "snr_db": "snr_known",
     "tdoa_s": "timing_valid",
 }
 """The mask that says where an input's values mean something."""
+UNKNOWN_IF_INFINITE = ("clock_sigma_s",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,7 @@ class Runtime:
         for name, values in inputs.items():
             counts = inputs.get(MEANINGFUL_WHERE.get(name, ""))
             checked = values if counts is None else values[counts.astype(bool)]
-            if not np.isfinite(checked).all():
+            if not np.isfinite(checked).all() and (name not in UNKNOWN_IF_INFINITE or np.isnan(checked).any()):
                 cure = "Mark that receiver as not heard, or repair the value."
                 raise DataError(explain(name, got="NaN or infinity", allowed="finite where it counts", cure=cure))
         if {"heard", "present"} <= inputs.keys() and (inputs["heard"].astype(bool) > inputs["present"]).any():

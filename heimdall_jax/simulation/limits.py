@@ -38,6 +38,8 @@ def check_world(config: WorldConfig, sample_rate_hz: float, stations: tuple[Stat
         if not 0 <= sigma <= CLOCK_MAX_S:
             allowed = f"0 to {CLOCK_MAX_S:g} s"
             raise ConfigError(explain("world.clock_sigma_s", got=sigma, allowed=allowed, cure="Correct it."))
+    if not 0 <= config.same_clock <= 1:
+        raise ConfigError(explain("world.same_clock", got=config.same_clock, allowed="0 to 1", cure="Correct it."))
     if config.power_max_dbm < config.power_min_dbm:
         got = f"{config.power_min_dbm} to {config.power_max_dbm} dBm"
         raise ConfigError(explain("world power", got=got, allowed="min <= max", cure="Swap them."))

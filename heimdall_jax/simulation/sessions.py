@@ -113,14 +113,14 @@ class SimulatedSessions:
     Whichever way a session is read, alone or among others, it is the same to the bit. A count of `ENDLESS` costs as
     much as a count of one. `rss_db_R` is the received power of the signal alone in dBm, fading and gain bias included:
     what the receiver's meter without noise would read. Where not heard, it and the IQ hold what arrived all the same;
-    consumers mask them. `start_time_s` is the index.
+    consumers mask them. `start_time_s` is the index. Without `iq` sessions hold powers only.
     """
 
-    def __init__(self, world: World, split: str, count: int) -> None:
+    def __init__(self, world: World, split: str, count: int, *, iq: bool = True) -> None:
         if not 0 <= count <= ENDLESS:
             allowed = f"0 to {ENDLESS}"
             raise ConfigError(explain("simulated sessions", got=count, allowed=allowed, cure="Correct the count."))
-        self.world, self.split, self.count = world, split, count
+        self.world, self.split, self.count, self._iq = world, split, count, iq
         self.receivers = tuple(s.name for s in world.stations)
         self._receiver_deg = np.array([(s.latitude_deg, s.longitude_deg) for s in world.stations])
         self._altitude_m = np.array([s.altitude_m for s in world.stations])
@@ -134,11 +134,15 @@ class SimulatedSessions:
     def __getitems__(self, indices: Sequence[int]) -> list[Session]:
         if not len(indices):
             return []
-        recordings = jax.tree.map(np.asarray, self.recordings(indices))
-        position_m = recordings.transmission.position_m_E.astype(np.float64)
+        made = self.recordings(indices) if self._iq else (self.transmissions(indices), None)
+        sent, iq_BRT = jax.tree.map(np.asarray, tuple(made))
+        position_m = sent.position_m_E.astype(np.float64)
         truth_deg = local_to_degrees(position_m, self.world.origin_deg)
         numbers = self._checked(indices)
-        return [self._session(int(number), row, recordings, truth_deg[row]) for row, number in enumerate(numbers)]
+        pieces = [None] * len(numbers) if iq_BRT is None else iq_BRT
+        each = map(Transmission._make, zip(*sent, strict=True))
+        rows = zip(numbers, each, pieces, truth_deg, strict=True)
+        return [self._session(int(number), one, iq_RT, place) for number, one, iq_RT, place in rows]
 
     def recordings(self, indices: Sequence[int]) -> Recording:
         """Transmissions and IQ (B, R, T) of the given sessions, as JAX arrays."""
@@ -193,24 +197,24 @@ class SimulatedSessions:
         parts = [function(self.world, key, jnp.asarray(some)) for some in padded.reshape(-1, chunk)]
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: numbers.size], *parts)
 
-    def _session(self, number: int, row: int, recordings: Recording, truth_deg: np.ndarray) -> Session:
-        sent, config = recordings.transmission, self.world.config
+    def _session(self, number: int, sent: Transmission, iq_RT: np.ndarray | None, truth_deg: np.ndarray) -> Session:
+        config = self.world.config
         return Session(
             session_id=f"{self.split}-{number:06d}",
             start_time_s=float(number),
             receivers=self.receivers,
             receiver_deg_RE=self._receiver_deg,
             present_R=np.ones(len(self.receivers), bool),
-            heard_R=np.asarray(sent.heard_R[row]),
-            rss_db_R=np.asarray(sent.reported_power_dbm_R[row]),
+            heard_R=np.asarray(sent.heard_R),
+            rss_db_R=np.asarray(sent.reported_power_dbm_R),
             truth_deg=(float(truth_deg[0]), float(truth_deg[1])),
             truth_error_m=0.0,
-            iq_RT=np.asarray(recordings.iq_RT[row]),
+            iq_RT=iq_RT,
             sample_rate_hz=self.world.sample_rate_hz,
-            frequency_hz=float(_exact(sent.frequency_hz[row], config.frequencies_hz)),
+            frequency_hz=float(_exact(sent.frequency_hz, config.frequencies_hz)),
             altitude_m_R=self._altitude_m,
-            clock_sigma_s_R=_exact(sent.clock_sigma_s_R[row], config.clock_sigma_s),
-            snr_db_R=np.asarray(sent.snr_db_R[row]),
+            clock_sigma_s_R=_exact(sent.clock_sigma_s_R, config.clock_sigma_s),
+            snr_db_R=np.asarray(sent.snr_db_R),
         )
 
 

@@ -157,5 +157,7 @@ def _clocks(world: World, key: Array) -> tuple[Array, Array]:
     """Each receiver's sigma (R,) and its clock's error."""
     shape = (len(world.stations),)
     sigmas_s = jnp.asarray(world.config.clock_sigma_s, jnp.float32)
-    sigma_s = sigmas_s[jax.random.randint(fold_in_name(key, "clock sigma"), shape, 0, len(sigmas_s))]
+    choice = jax.random.randint(fold_in_name(key, "clock sigma"), shape, 0, len(sigmas_s))
+    alike = jax.random.bernoulli(fold_in_name(key, "same clock"), world.config.same_clock)
+    sigma_s = sigmas_s[jnp.where(alike, choice[0], choice)]
     return sigma_s, sigma_s * jax.random.normal(fold_in_name(key, "clock error"), shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ PER_RECEIVER = {"rss_db", "receiver_m", "heard", "present", "identity", "mel_spe
 PER_PAIR = {"tdoa_s", "timing_valid"}
 """Those whose third is, too."""
 
+ENDLESS = 2**31
+"""Session numbers there are."""
 STRENGTH = "augmentation_strength"
 """Key of a batch on its way to `Augment`: 1 for augmentation as configured, 0 for none."""
 
@@ -66,9 +68,12 @@ def training_batches(
     total_steps: int | None = None,
     radio_map: RadioMap | None = None,
     close_ranks: bool = False,
+    fresh: Callable[[np.ndarray], Sample] | None = None,
 ) -> grain.MapDataset:
     """Endless batches by step: `batches[step]`. Every sample counts once an epoch; padding has weight 0.
 
+    With `fresh`, which makes the samples of session numbers (B,), no sample ever comes twice: step s takes the
+    `batch_size` numbers that follow those of the data set and of the steps before it.
     With `close_ranks` receivers that were present move to the front, and rows that no sample needs are left out: for
     networks that take receivers in any order, which are then faster and say the same.
     Where `total_steps` is given, augmentation fades from `augmentation.fade_from` of them on, to none at the last.
@@ -79,16 +84,21 @@ def training_batches(
         return float(np.clip(left / max(1.0 - augmentation.fade_from, 1e-9), 0.0, 1.0))
 
     rows = most_present(dataset)
-    batches = (
-        grain.MapDataset.range(len(dataset))
-        .seed(seed)
-        .shuffle()
-        .batch(batch_size, drop_remainder=False)
-        .map(lambda indices: _padded(dataset, np.asarray(indices), batch_size))
-        .repeat()
-        .map_with_index(lambda step, batch: batch | {STRENGTH: strength(step)})
-        .random_map(Augment(augmentation, radio_map))
-    )
+    if fresh is None:
+        samples = (
+            grain.MapDataset.range(len(dataset))
+            .seed(seed)
+            .shuffle()
+            .batch(batch_size, drop_remainder=False)
+            .map(lambda indices: _padded(dataset, np.asarray(indices), batch_size))
+            .repeat()
+        )
+    else:
+        first = len(dataset)
+        numbers = grain.MapDataset.range(first, ENDLESS).seed(seed).batch(batch_size, drop_remainder=True)
+        samples = numbers.map(lambda batch: fresh(np.asarray(batch)))
+    batches = samples.map_with_index(lambda step, batch: batch | {STRENGTH: strength(step)})
+    batches = batches.random_map(Augment(augmentation, radio_map))
     return batches.map(lambda batch: closed_ranks(batch, rows)) if close_ranks else batches
 
 

@@ -12,12 +12,14 @@ import numpy as np
 from heimdall_jax.config import FeatureConfig, TimingConfig
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.features.extract import TIMING, check_iq, extract, samples_needed
-from heimdall_jax.geodesy import degrees_to_enu, degrees_to_local
+from heimdall_jax.geodesy import bounding_box_m, degrees_to_enu, degrees_to_local
 from heimdall_jax.training.kept import Kept
 from heimdall_jax.types import Domain, Sample, Session, SessionSource
 
 CHUNK = 32
 """Sessions featurised at once: bounds the IQ in memory to 22 MB for seven receivers and one second at 12 kHz."""
+POWERS_CHUNK = 512
+"""Sessions read at once where no IQ is."""
 
 Progress = Callable[[int, int], None]
 
@@ -42,6 +44,7 @@ class HeimdallDataset:
         progress: Called with (done, total) while sessions are read.
 
     Attributes:
+        sessions: The source; `source_indices` are places in it.
         session_ids: N names.
         start_time_s: Unix times (N,).
         skipped: What was masked or dropped, by reason.
@@ -69,7 +72,7 @@ class HeimdallDataset:
         count, self.rows = len(sessions), tuple(rows)
         identities = {name: i + 1 for i, name in enumerate(known)}
         self._identity_R = np.array([identities.get(name, 0) for name in rows], np.int32)
-        self._origin_deg, self._features, self._timing = origin_deg, features, timing
+        self.sessions, self._origin_deg, self._features, self._timing = sessions, origin_deg, features, timing
         self._spectrogram = spectrogram and features is not None
         self.skipped: Counter[str] = Counter()
         self._first_refusal = ""
@@ -116,10 +119,9 @@ class HeimdallDataset:
 
     def gather(self, indices: np.ndarray) -> Sample:
         """The samples at `indices` (B,), stacked on axis 0."""
-        rows = self._indices[indices]
-        batch = {key: value[rows] for key, value in self._columns.items()}
+        batch = {key: value[self._indices[indices]] for key, value in self._columns.items()}
         if self._spectrograms is not None:
-            batch["mel_spectrogram"] = self._spectrograms[rows].astype(np.float32)
+            batch["mel_spectrogram"] = self._spectrograms[self._indices[indices]].astype(np.float32)
         batch["index"] = np.asarray(indices, np.int32)
         return batch
 
@@ -159,8 +161,9 @@ class HeimdallDataset:
     def _read(self, sessions: SessionSource, kept: Kept | None, progress: Progress) -> None:
         """Read every session once, in chunks."""
         fresh = self._new_spectrograms(len(sessions), kept)
-        for start in range(0, len(sessions), CHUNK):
-            stop = min(start + CHUNK, len(sessions))
+        size = POWERS_CHUNK if self._features is None else CHUNK
+        for start in range(0, len(sessions), size):
+            stop = min(start + size, len(sessions))
             chunk = sessions.__getitems__(list(range(start, stop)))
             for index, session in zip(range(start, stop), chunk, strict=True):
                 self._place(index, session)
@@ -184,9 +187,11 @@ class HeimdallDataset:
         assert self._features is not None
         make = extract(self._features, timing=self._timing, spectrogram=self._spectrogram)
         iq_BRT = self._aligned_iq(chunk, start)
-        heard = np.zeros((CHUNK, len(self.rows)), bool)
-        heard[: stop - start] = self._columns["heard"][start:stop]
-        made = {key: np.asarray(value)[: stop - start] for key, value in make(iq_BRT, heard).items()}
+        timed = np.zeros((CHUNK, len(self.rows)), bool)
+        if self._timing is not None:
+            usable = self._columns["clock_sigma_s"][start:stop] <= self._timing.max_clock_s
+            timed[: stop - start] = self._columns["heard"][start:stop] & usable
+        made = {key: np.asarray(value)[: stop - start] for key, value in make(iq_BRT, timed).items()}
         if spectrograms is not None:
             spectrograms[start:stop] = made["mel_spectrogram"]
         if self._timing is not None:
@@ -205,7 +210,7 @@ class HeimdallDataset:
         if self._timing is not None:
             altitude_m = np.zeros(len(present)) if session.altitude_m_R is None else session.altitude_m_R
             enu_m = degrees_to_enu(session.receiver_deg_RE[present], altitude_m[present], self._origin_deg)
-            columns["receiver_up_m"][index, where] = enu_m[..., 2]
+            columns["receiver_m"][index, where], columns["receiver_up_m"][index, where] = enu_m[..., :2], enu_m[..., 2]
             if session.clock_sigma_s_R is not None:
                 columns["clock_sigma_s"][index, where] = session.clock_sigma_s_R[present]
         if session.snr_db_R is not None:
@@ -269,7 +274,7 @@ def fit_domain(train: HeimdallDataset, origin_deg: tuple[float, float], known: S
         )
     mean, std = train.feature_moments()
     east, north = position_m.mean(axis=0)
-    return Domain(origin_deg, tuple(known), (float(east), float(north)), spread, mean, std)
+    return Domain(origin_deg, tuple(known), (float(east), float(north)), spread, mean, std, bounding_box_m(position_m))
 
 
 def _empty_columns(count: int, receivers: int, timing: bool) -> Sample:
@@ -279,6 +284,7 @@ def _empty_columns(count: int, receivers: int, timing: bool) -> Sample:
         "tdoa_s": np.zeros((count, receivers, receivers), np.float32),
         "arrival_precision_per_s2": np.zeros((count, receivers), np.float32),
         "timing_valid": np.zeros((count, receivers, receivers), bool),
+        "bandwidth_hz": np.zeros(count, np.float32),
     }
     return (timed if timing else {}) | {
         "rss_db": np.zeros((count, receivers), np.float32),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +18,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from heimdall_jax.config import TrainingConfig
 from heimdall_jax.errors import ConfigError, explain
 from heimdall_jax.models.heads import Fix
+from heimdall_jax.models.prediction import precision_of, predict
 from heimdall_jax.training.losses import gaussian_nll
 from heimdall_jax.training.metrics import Metrics
 from heimdall_jax.types import LABELS, Sample
@@ -77,7 +80,8 @@ class Trainer:
         self.step: Callable[[TrainState, DeviceBatch], tuple[TrainState, StepReport]] = jax.jit(
             self._step, donate_argnums=0
         )
-        self._predict = jax.jit(self._forward)
+        self._precision = functools.partial(precision_of, model)
+        self._forward = jax.jit(self._predict, static_argnums=2)
 
     def start(self) -> TrainState:
         """The state before the first step, on every device."""
@@ -107,11 +111,15 @@ class Trainer:
         params = state.params if state.average is None else state.average
         return nnx.merge(self._serving_graph, params, self._randomness, state.statistics, copy=True)
 
-    def predict(self, state: TrainState, batches: Iterator[Sample]) -> tuple[np.ndarray, np.ndarray]:
-        """Position (N, 2) in metres and covariance (N, 2, 2) in square metres, float64, of the samples that count."""
+    def predict(self, state: TrainState, batches: Iterator[Sample], *, part: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Position (N, 2) in metres and covariance (N, 2, 2) in square metres, float64, of the samples that count.
+
+        `part` chooses among the network's `fixes`: 0 is the answer, 1 what powers alone say where it fuses.
+        """
         positions, covariances = [], []
         for batch in batches:
-            fix, _ = self._predict(state, self.place(batch))
+            with self._precision():
+                fix, _ = self._forward(state, self.place(batch), part)
             keep = batch["index"] >= 0
             scale = np.asarray(fix.scale_m, np.float64)[keep]
             positions.append(np.asarray(fix.position_m, np.float64)[keep])
@@ -122,14 +130,20 @@ class Trainer:
         """Mean loss and errors over the samples that count."""
         total = Metrics.empty()
         for batch in batches:
-            total = total.merge(self._predict(state, self.place(batch))[1])
+            with self._precision():
+                metrics = self._forward(state, self.place(batch), 0)[1]
+            total = total.merge(metrics)
         return total.compute()
 
-    def _forward(self, state: TrainState, batch: DeviceBatch) -> tuple[Any, Metrics]:
-        model: Any = self.model(state)
-        fix = model(**{name: batch[name] for name in self.inputs})
-        nll = _nll(fix, batch)
-        return fix, Metrics.of(nll, fix.position_m, batch["position_m"], batch["weight"])
+    def _predict(self, state: TrainState, batch: DeviceBatch, part: int) -> tuple[Any, Metrics]:
+        fix = predict(self.model(state), {name: batch[name] for name in self.inputs}, part)
+        single = Fix(*(value.astype(jnp.float32) for value in fix))
+        nlls_B = [_nll(single, batch)]
+        if self._config.outliers and "tdoa_s" in self.inputs:  # or a handful of lost fixes would choose the checkpoint
+            before = predict(self.model(state), {name: batch[name] for name in self.inputs}, 1)
+            nlls_B.append(_nll(Fix(*(value.astype(jnp.float32) for value in before)), batch))
+        nll_B = with_outliers(nlls_B, self._config.outliers)
+        return fix, Metrics.of(nll_B, single.position_m, batch["position_m"], batch["weight"])
 
     def _step(self, state: TrainState, batch: DeviceBatch) -> tuple[TrainState, StepReport]:
         """One optimisation step; a step whose numbers are not finite leaves the state as it was."""
@@ -140,7 +154,8 @@ class Trainer:
             fixes = model.fixes(**{name: batch[name] for name in self.inputs})
             nlls_B = [_nll(fix, batch) for fix in fixes]
             weight_B = batch["weight"]
-            total_B = nlls_B[0] + self._config.part_weight * sum(nlls_B[1:], start=jnp.zeros_like(nlls_B[0]))
+            total_B = self._config.part_weight * sum(nlls_B[1:], start=jnp.zeros_like(nlls_B[0]))
+            total_B = total_B + with_outliers(nlls_B, self._config.outliers)
             loss = jnp.sum(total_B * weight_B) / jnp.maximum(jnp.sum(weight_B), 1.0)
             statistics = nnx.split(model, nnx.Param, nnx.RngState, ...)[3]
             return loss, (statistics, Metrics.of(nlls_B[0], fixes[0].position_m, batch["position_m"], weight_B))
@@ -174,6 +189,18 @@ class Trainer:
 def _nll(fix: Fix, batch: DeviceBatch) -> jax.Array:
     """Nats (B,) of the truths under a fix."""
     return gaussian_nll(fix.position_m, fix.scale_m, batch["position_m"], batch["position_error_m"])
+
+
+def with_outliers(nlls_B: Sequence[jax.Array], share: float) -> jax.Array:
+    """Nats (B,) of the answer where a share of the truths comes from the density before it instead.
+
+    Gauss-Newton ends in a wrong valley once in hundreds of fixes, with tens of thousands of nats: without this they
+    would decide how wide all other regions are. The density before the answer is not trained by it.
+    """
+    if share == 0.0 or len(nlls_B) == 1:
+        return nlls_B[0]
+    lost_B = math.log(share) - jax.lax.stop_gradient(nlls_B[1])
+    return -jnp.logaddexp(math.log1p(-share) - nlls_B[0], lost_B)
 
 
 def make_optimizer(config: TrainingConfig, total_steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:

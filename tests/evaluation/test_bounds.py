@@ -7,11 +7,10 @@ from scipy.optimize import brentq
 
 from heimdall_jax.errors import DataError
 from heimdall_jax.evaluation.bounds import (
+    binds,
     bound_of_covariances,
-    bound_that_applies,
     covariance_from_information,
     pooled_r68,
-    r68_isotropic,
 )
 
 
@@ -30,11 +29,8 @@ def inside(radius, first, second):
 
 
 def test_isotropic_radius_is_rayleighs():
-    """physics.md: 1.51 sigma."""
-    assert r68_isotropic(100.0) == pytest.approx(151, rel=2e-3)
-    assert pooled_r68(np.tile(100.0**2 * np.eye(2), (4000, 1, 1)), rng()) == pytest.approx(
-        r68_isotropic(100.0), rel=0.005
-    )
+    """sqrt(-2 ln 0.32) = 1.51 sigma, Rayleigh's quantile."""
+    assert pooled_r68(np.tile(100.0**2 * np.eye(2), (4000, 1, 1)), rng()) == pytest.approx(151, rel=0.005)
 
 
 def test_pooled_radius_of_different_ellipses_is_the_mixtures():
@@ -56,12 +52,10 @@ def test_singular_information_says_nothing():
     assert np.isfinite(pooled_r68(np.concatenate([covariance[2:]] * 9 + [covariance[:1]]), rng()))
 
 
-def test_which_bound_applies():
-    """physics.md: where the radius exceeds a quarter of the region, Bayes."""
-    for share, expected in ((0.24, "cramer-rao"), (0.26, "bayes")):
-        sigma_m = share * 100_000 / r68_isotropic(1.0)
-        covariance = np.tile(sigma_m**2 * np.eye(2), (500, 1, 1))
-        assert bound_that_applies(covariance, rng(), region_m=100_000.0) == expected
+def test_a_radius_of_a_quarter_of_the_region_is_the_largest_that_binds():
+    """Beyond, an estimator that knows the region beats the bound."""
+    assert binds(24_000.0, 100_000.0)
+    assert not binds(26_000.0, 100_000.0)
 
 
 def test_the_entry_of_metrics_json():

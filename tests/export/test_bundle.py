@@ -120,6 +120,13 @@ def test_manifest_fields_of_the_wrong_kind(bundle, changes):
         read_bundle(bundle)
 
 
+def test_a_bundle_from_before_the_truths_box_was_kept_is_read(bundle):
+    domain = json.loads(bundle.with_name(MANIFEST).read_text())["domain"]
+    del domain["position_box_m"]
+    rewrite_manifest(bundle, domain=domain)
+    assert read_bundle(bundle).manifest.domain.position_box_m == (0.0, 0.0, 0.0, 0.0)
+
+
 def test_wrong_opset(bundle):
     rewrite_manifest(bundle, opset=21)
     with pytest.raises(ExportError, match=r"opset of the graph: got .*23.*allowed: 21"):

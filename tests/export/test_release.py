@@ -1,4 +1,4 @@
-"""Both real models from weights to a validated bundle, and every way in which the file may not be those weights."""
+"""The real models from weights to a validated bundle, and every way in which the file may not be those weights."""
 
 import dataclasses
 import hashlib
@@ -19,18 +19,23 @@ from heimdall_jax.export.parity import LIMITS
 from heimdall_jax.export.release import SAMPLES, export_model, read_samples, validate
 from heimdall_jax.export.table import parity_table
 from heimdall_jax.models.build import build
+from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.registry.runtime import Runtime
 from heimdall_jax.types import Domain, Sample
 
-DOMAIN = Domain((40.76, -111.84), ("a", "b", "c", "d", "e"), (200.0, -100.0), 600.0, -80.0, 12.0)
+DOMAIN = Domain(
+    (40.76, -111.84), ("a", "b", "c", "d", "e"), (200.0, -100.0), 600.0, -80.0, 12.0, (-800.0, -900.0, 900.0, 700.0)
+)
 SET = dataclasses.replace(POWDER, model=ModelConfig(name="receiver_set", width=32, depth=2))
 NET = Config(model=ModelConfig(receivers=3))
+MAP = dataclasses.replace(POWDER, model=ModelConfig(name="radio_map"))
+CONFIGS = {config.model.name: config for config in (SET, NET, MAP)}
 
 
 def samples_of(config: Config) -> Sample:
     """Plausible samples; NaN where they mean nothing."""
     rng = np.random.default_rng(0)
-    batch, receivers = 12, 5 if config.model.name == "receiver_set" else 3
+    batch, receivers = 12, 3 if config.model.name == "localization_net" else 5
     present = rng.random((batch, receivers)) < 0.9
     heard = present & (rng.random((batch, receivers)) < 0.8)
     shape = (batch, receivers, 128, 32)
@@ -50,18 +55,24 @@ def samples_of(config: Config) -> Sample:
 
 def model_of(config: Config, seed: int = 3) -> nnx.Module:
     """Fresh weights, with noise so that no head is still constant."""
-    model = build(config.model, DOMAIN, nnx.Rngs(seed))
+    model = build(config.model, DOMAIN, nnx.Rngs(seed), radio_map=config.radio_map)
     rng = np.random.default_rng(seed)
+    if isinstance(model, RadioMapNet):
+        shape = model.mean_db.shape
+        spreads = {"own_db2": rng.uniform(9, 60, shape), "shared_db2": rng.uniform(0, 2, shape[1])}
+        levels = {"mean_db": rng.normal(-80, 5, shape), "bias_db": np.full(6, -20.0), "least_db": np.full(6, -95.0)}
+        model.fill(spreads | levels | {"mapped": [0, 1, 1, 1, 1, 0], "exponent": 2.5, "stretch": 0.9})
+        return model
     weights = nnx.state(model, nnx.Param)
     noise = jax.tree.map(lambda weight: weight + 0.01 * rng.normal(size=weight.shape).astype(np.float32), weights)
     nnx.update(model, noise)
     return model
 
 
-@pytest.fixture(scope="module", params=["receiver_set", "localization_net"])
+@pytest.fixture(scope="module", params=CONFIGS)
 def released(request, tmp_path_factory) -> tuple[Path, Config, Sample]:
     """A bundle, made once for each model."""
-    config = SET if request.param == "receiver_set" else NET
+    config = CONFIGS[request.param]
     folder, samples = tmp_path_factory.mktemp(request.param), samples_of(config)
     metrics = {"n": 12, "error_m": {"mean": float("nan")}}
     export_model(model_of(config), folder, config=config, domain=DOMAIN, samples=samples, metrics=metrics)

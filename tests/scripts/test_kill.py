@@ -33,7 +33,7 @@ SETTINGS = {
     "--model.heads": "2",
     "--training.batch-size": "16",
     "--training.evaluations-per-epoch": "0.25",
-    "--training.learning-rate": "0.05",  # so high that an early state is the best and both kept states are compared
+    "--training.learning-rate": "0.3",  # so high that an early state is the best and both kept states are compared
     "--training.ema-decay": "0.9",
     "--training.patience": "1000",
 }

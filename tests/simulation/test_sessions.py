@@ -64,6 +64,22 @@ def test_a_session_is_the_same_however_it_is_read():
     np.testing.assert_array_equal(batch["rss_dbm_BR"][0], alone.rss_db_R)
 
 
+def test_without_iq_a_session_is_the_same_but_for_its_samples():
+    powers = SimulatedSessions(WORLD, "train", 40, iq=False)
+    for got, wanted in zip(powers.__getitems__([0, 3, 39]), SOURCE.__getitems__([0, 3, 39]), strict=True):
+        assert got.iq_RT is None
+        assert (got.session_id, got.frequency_hz, got.receivers) == (
+            wanted.session_id,
+            wanted.frequency_hz,
+            wanted.receivers,
+        )
+        np.testing.assert_allclose(got.rss_db_R, wanted.rss_db_R, atol=1e-3)  # float32 rounding of dB near -100
+        np.testing.assert_allclose(got.snr_db_R, wanted.snr_db_R, atol=1e-3)
+        np.testing.assert_array_equal(got.heard_R, wanted.heard_R)
+        np.testing.assert_array_equal(got.clock_sigma_s_R, wanted.clock_sigma_s_R)
+        np.testing.assert_allclose(got.truth_deg, wanted.truth_deg, atol=1e-9)
+
+
 def test_simulate_is_that_session():
     recording = jax.jit(lambda world, index: simulate(world, "train", index))(WORLD, 5)
     assert SOURCE[5].iq_RT is not None

@@ -108,6 +108,8 @@ def test_domain_is_fitted_on_the_given_rows_alone(dataset: HeimdallDataset, sess
     np.testing.assert_allclose(domain.position_mean_m, sessions.truth_m[:10].mean(axis=0), atol=1e-2)
     np.testing.assert_allclose(domain.position_std_m, np.sqrt(sessions.truth_m[:10].var(axis=0).mean()), rtol=1e-5)
     np.testing.assert_allclose(domain.feature_mean, sessions.rss_db[:10].mean(), rtol=1e-5)
+    south_west, north_east = sessions.truth_m[:10].min(axis=0), sessions.truth_m[:10].max(axis=0)
+    np.testing.assert_allclose(domain.position_box_m, [*south_west, *north_east], rtol=1e-5)
     np.testing.assert_allclose(domain.feature_std, sessions.rss_db[:10].std(), rtol=1e-5)
     with pytest.raises(DataError, match="two different places"):
         fit_domain(dataset.subset(np.array([3])), ORIGIN, RECEIVERS)

@@ -1,5 +1,7 @@
 """The radio map recovers the law the sessions obey, and what it draws obeys it too."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,16 +36,29 @@ def test_field_matches_the_law_between_the_training_places(columns: dict[str, np
     assert np.abs(np.median(error_db)) < 0.3
     assert np.quantile(np.abs(error_db), 0.9) < 2.0
     far = np.linalg.norm(fitted.places_m - 500.0, axis=1) > 800
-    assert fitted.std_db_GR[far].mean() > fitted.std_db_GR[inside].mean() + 1.0
+    spread_db = np.sqrt(fitted.own_db2_GR)
+    assert spread_db[far].mean() > spread_db[inside].mean() + 1.0
 
 
 def test_drawn_powers_spread_as_the_map_says(columns: dict[str, np.ndarray]) -> None:
-    fitted = fit_radio_map(columns, CONFIG)
+    fitted = replace(fit_radio_map(columns, CONFIG), shared_db2_G=np.zeros(10_000))
     drawn = fitted.draw(columns, np.random.default_rng(1))
     cell = np.argmin(np.linalg.norm(drawn["position_m"][:, None] - fitted.places_m, axis=-1), axis=1)
-    normal = (drawn["rss_db"] - fitted.mean_db_GR[cell]) / fitted.std_db_GR[cell]
+    normal = (drawn["rss_db"] - fitted.mean_db_GR[cell]) / np.sqrt(fitted.own_db2_GR[cell])
     assert abs(normal.mean()) < 4 / np.sqrt(normal.size)
     assert abs(normal.std() - 1.0) < 4 / np.sqrt(2 * normal.size)
+
+
+def test_what_the_maps_share_is_drawn_as_an_offset(columns: dict[str, np.ndarray]) -> None:
+    fitted = fit_radio_map(columns, replace(CONFIG, offset_db=3.0))
+    fitted = replace(
+        fitted, own_db2_GR=np.zeros_like(fitted.own_db2_GR), shared_db2_G=np.full(len(fitted.places_m), 16.0)
+    )
+    drawn = fitted.draw(columns, np.random.default_rng(1))
+    cell = np.argmin(np.linalg.norm(drawn["position_m"][:, None] - fitted.places_m, axis=-1), axis=1)
+    offset_db = drawn["rss_db"] - fitted.mean_db_GR[cell]
+    assert np.ptp(offset_db, axis=1).max() < 1e-3
+    assert abs(offset_db[:, 0].std() - 5.0) < 4 * 5.0 / np.sqrt(2 * len(cell))  # by hand: 3^2 + 4^2 = 5^2
 
 
 def test_moving_receivers_have_no_field(columns: dict[str, np.ndarray]) -> None:

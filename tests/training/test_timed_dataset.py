@@ -76,3 +76,19 @@ def test_powers_are_read_from_the_same_samples(sessions: SimulatedSessions, data
     total_dbm = 10 * np.log10(10 ** (np.asarray(sent.reported_power_dbm_R) / 10) + 10 ** (noise_dbm / 10))
     heard = columns["heard"]
     np.testing.assert_allclose(columns["rss_db"][heard], (total_dbm + 30)[heard], atol=0.5)
+
+
+def test_carriers_carry_no_times() -> None:
+    """Whatever their level: a bare carrier has no bandwidth, and its delays would be any."""
+    world = World.build(dataclasses.replace(TIMING_WORLD, kinds=("carrier",)))
+    sessions = SimulatedSessions(world, "test", 32)
+    dataset = HeimdallDataset(
+        sessions,
+        origin_deg=world.origin_deg,
+        rows=sessions.receivers,
+        known=sessions.receivers,
+        features=FeatureConfig(),
+        spectrogram=False,
+        timing=TimingConfig(),
+    )
+    assert not dataset.columns()["timing_valid"].any()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from heimdall_jax.config import TimingConfig
-from heimdall_jax.features.alignment import RATE_SIGMA, rate_variance
+from heimdall_jax.features.alignment import HALF_WIDTH, RATE_SIGMA, rate_variance, taps
 from heimdall_jax.features.shifts import advance, noise_kept
 from heimdall_jax.features.tdoa import iq_to_timing
 from heimdall_jax.simulation.channel import guarded_length, propagate
@@ -87,6 +87,17 @@ def test_a_carrier_without_noise_has_no_bandwidth(offset_hz):
     got = iq_to_timing(iq, np.ones((1, 3), bool), TimingConfig(), RATE_HZ)
     assert np.asarray(got["bandwidth_hz"])[0] < 40
     assert not np.asarray(got["timing_valid"]).any()
+
+
+@pytest.mark.parametrize("width_hz", [20.0, 100.0, 600.0, 1500.0])
+def test_what_is_left_of_a_delay_is_read_in_full(width_hz):
+    """A Gaussian spectrum 0.3 samples off lag 0: its peak is there, and its width the spectrum's, by definition."""
+    width = 2 * np.pi * width_hz / RATE_HZ
+    lag = np.arange(-HALF_WIDTH, HALF_WIDTH + 1) - 0.3
+    value, slope, bend = np.exp(-0.5 * (width * lag) ** 2) @ taps()
+    assert value == pytest.approx(np.exp(-0.5 * (width * 0.3) ** 2))
+    assert slope / value == pytest.approx(0.3 * width**2, rel=0.005)
+    assert (slope / value) ** 2 - bend / value == pytest.approx(width**2, rel=0.005)
 
 
 def test_what_unknown_rates_add_by_hand():

@@ -1,0 +1,132 @@
+"""A fused model at every clock: the same fresh transmissions received with other clocks, or with echoes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from heimdall_jax.assessment import batches_of
+from heimdall_jax.config import Config
+from heimdall_jax.datasets import Data, simulated_side
+from heimdall_jax.errors import ConfigError, explain
+from heimdall_jax.evaluation.baselines import predict
+from heimdall_jax.evaluation.conditions import Condition, judge, strong
+from heimdall_jax.evaluation.world_bound import fused_covariances
+from heimdall_jax.features.extract import extract
+from heimdall_jax.run import Run
+from heimdall_jax.simulation.sessions import SimulatedSessions, receive, split_key
+from heimdall_jax.simulation.transmission import Transmission, transmit
+from heimdall_jax.simulation.waveforms import WAVEFORMS
+from heimdall_jax.simulation.world import World
+from heimdall_jax.training.dataset import HeimdallDataset, Progress
+from heimdall_jax.worlds import MODULATED
+
+SPLIT = "conditions"
+"""Name of the split: transmissions that no training, validation or test has seen."""
+CLOCKS_S = (15e-9, 50e-9, 200e-9, 1e-6, 5e-6, 20e-6, 100e-6, 1e-3)
+ECHOES, MAIN_CLOCKS_S = 2, (50e-9, 1e-6)
+"""Echoes are measured at these clocks; at the others, which only draw the curve, a quarter of the transmissions do."""
+ECHO_DRAWS, ECHO_CHUNK = 10_000, 16
+"""Noise-free arrivals on which the spread that echoes add is measured, and sessions made at once."""
+
+
+def measure_conditions(run: Run, own: Data, count: int, *, cache: Path, progress: Progress) -> list[dict[str, Any]]:
+    """A row for every clock of `CLOCKS_S`, then with echoes for those of `MAIN_CLOCKS_S`.
+
+    Args:
+        run: A simulated run whose model reads arrival times.
+        own: What it was trained on.
+        count: Transmissions of a row of `MAIN_CLOCKS_S`, a quarter for the others; those that too few receive well, or
+            whose bandwidth carries no timing, are counted and left out.
+        cache: Folder for features.
+        progress: Called with (done, total) while sessions are made.
+
+    Raises:
+        ConfigError: The run is not simulated, or reads no times.
+    """
+    if run.config.data.source != "simulation" or not run.config.model.timing:
+        cure = "Give a run of a simulated world whose model reads arrival times (config simulation)."
+        raise ConfigError(explain("--conditions", got=run.folder, allowed="a simulated timing run", cure=cure))
+    rows = []
+    for clock_s, echoes in [*((clock, 0) for clock in CLOCKS_S), *((clock, ECHOES) for clock in MAIN_CLOCKS_S)]:
+        world = dataclasses.replace(run.config.world, clock_sigma_s=(clock_s,), same_clock=0.0, echoes=echoes)
+        config = dataclasses.replace(run.config, world=world)
+        variance_s2 = echo_variance_s2(config, ECHO_DRAWS) if echoes else 0.0
+        made = count if clock_s in MAIN_CLOCKS_S else -(-count // 4)
+        row = {"clock_sigma_s": clock_s, "echoes": echoes, "echo_sigma_s": math.sqrt(variance_s2)}
+        rows.append(row | _row(run, own, simulated_side(config, SPLIT, made, cache, progress), config, variance_s2))
+    return rows
+
+
+def _row(
+    run: Run, own: Data, side: tuple[HeimdallDataset, SimulatedSessions], config: Config, echo_variance: float
+) -> dict[str, Any]:
+    """What became of the transmissions of one condition, and the fixes of those that count."""
+    dataset, sessions = side
+    columns, sent = dataset.columns(), sessions.transmissions(dataset.source_indices.tolist())
+    well_received = strong(np.asarray(sent.snr_db_R, np.float64), columns["heard"])
+    modulated = np.isin(np.asarray(sent.kind), [list(WAVEFORMS).index(kind) for kind in MODULATED])
+    usable = np.asarray(columns["timing_valid"].any(axis=(1, 2)))
+    if max(config.world.clock_sigma_s) > config.timing.max_clock_s:
+        usable = modulated  # with clocks too poor to be timed, powers answer for the same transmissions
+    counts = {
+        "transmissions": sessions.count,
+        "well_received": int(well_received.sum()),
+        "refused_by_bandwidth": int((well_received & ~usable).sum()),
+        "modulated_that_pass": float(usable[well_received & modulated].mean()),
+    }
+    condition = _condition(run, own, dataset, sent, config, echo_variance)
+    return counts | judge(condition.at(well_received & usable))
+
+
+def _condition(
+    run: Run, own: Data, dataset: HeimdallDataset, sent: Transmission, config: Config, echo_variance: float
+) -> Condition:
+    """Every fix of a condition."""
+    assert own.train is not None
+    columns, origin = dataset.columns(), run.domain.origin_deg
+    bound_m2 = fused_covariances(
+        config.world,
+        columns,
+        sent,
+        origin_deg=origin,
+        sample_rate_hz=config.features.sample_rate_hz,
+        echo_variance_s2=echo_variance,
+    )
+    others = {
+        "power_only": run.trainer.predict(run.state, batches_of(run.config, dataset), part=1)[0],
+        "timing_only": predict("tdoa", own.train.columns(), columns),
+    }
+    answer = run.trainer.predict(run.state, batches_of(run.config, dataset))
+    return Condition.of(columns, answer, bound_m2, origin, others)
+
+
+def echo_variance_s2(config: Config, draws: int) -> float:
+    """Variance in square seconds that a world's echoes add to an arrival time, without noise, clocks and oscillators.
+
+    Measured by the features themselves, on so many arrivals: half the mean square error of their pairs' delays.
+    """
+    clear = dataclasses.replace(config.world, clock_sigma_s=(0.0,), offset_max_hz=0.0, rate_error_ppm=0.0)
+    world = World.build(clear, sample_rate_hz=config.features.sample_rate_hz)
+    key, make = split_key(world, "echoes"), extract(config.features, timing=config.timing, spectrogram=False)
+
+    @jax.jit
+    def draw(index: jax.Array) -> tuple[jax.Array, jax.Array]:
+        own_key = jax.random.fold_in(key, index)
+        transmission = transmit(world, own_key)
+        return receive(world, transmission, own_key, noise=False), transmission.delay_s_R
+
+    squares, chunks = [], -(-draws // (ECHO_CHUNK * len(world.stations)))
+    for chunk in range(chunks):
+        iq_BRT, delay_s_BR = jax.lax.map(draw, chunk * ECHO_CHUNK + jnp.arange(ECHO_CHUNK))
+        found = {name: np.asarray(value, np.float64) for name, value in make(iq_BRT).items()}
+        delay_s = np.asarray(delay_s_BR, np.float64)
+        wrong_s = found["tdoa_s"] - (delay_s[:, :, None] - delay_s[:, None, :])
+        squares.append(wrong_s[found["timing_valid"] > 0] ** 2)
+    return float(np.mean(np.concatenate(squares)) / 2)

@@ -1,0 +1,150 @@
+"""The posterior of the place given received powers and a radio map: Bayes on a grid, in one graph.
+
+At grid point g, receiver r reads N(m_rg + p, v_rg), where p ~ N(0, S_g) is what transmit power and map share. With
+a_r = 1 / v_rg summed over the receivers that heard, A = sum a_r, and the weighted mean and scatter of z_r = y_r - m_rg,
+
+    log L(g) = -1/2 [ sum log v_rg + log(1 + S A) + sum a_r (z_r - mean)^2 + mean^2 A / (1 + S A) ]
+
+and p given these is N(S A mean / (1 + S A), S / (1 + S A)). A receiver that was there and did not hear adds
+log(o + (1 - o) Phi((least_r - m_rg - E p) / sqrt(v_rg + var p))), o the share of transmissions it misses anyhow:
+exact for one such receiver, for several as if p were drawn for each. The mean of the posterior has the least mean
+squared error of all estimates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from heimdall_jax.config import RadioMapConfig
+from heimdall_jax.models.heads import Fix, Locator
+from heimdall_jax.models.normaliser import Fixed
+from heimdall_jax.types import Domain
+
+NEAREST_M = 20.0
+"""Shorter distances count as this one: the far-field law ends, and positions are no better known."""
+
+
+class RadioMapNet(Locator):
+    """Maps of known receivers that stand still; a distance law for the others. Nothing in it is trained by gradient.
+
+    It is empty until `fill`, and then knows what a receiver reads from anywhere on the grid.
+
+    Args:
+        domain: The known receivers, and the box that the grid covers.
+        config: Spacing, spreads, and what is missed.
+    """
+
+    def __init__(self, domain: Domain, config: RadioMapConfig) -> None:
+        places_m = grid(domain.position_box_m, config)
+        known = len(domain.receivers) + 1  # row 0 is any other receiver
+        self.config = config
+        self.places_m = Fixed(jnp.asarray(places_m, jnp.float32))
+        self.mean_db = Fixed(jnp.zeros((known, len(places_m)), jnp.float32))
+        self.own_db2 = Fixed(jnp.ones((known, len(places_m)), jnp.float32))
+        self.shared_db2 = Fixed(jnp.zeros(len(places_m), jnp.float32))
+        self.mapped = Fixed(jnp.zeros(known, jnp.float32))
+        self.bias_db = Fixed(jnp.zeros(known, jnp.float32))
+        self.least_db = Fixed(jnp.zeros(known, jnp.float32))
+        self.exponent = Fixed(jnp.asarray(2.0, jnp.float32))
+        self.temperature = Fixed(jnp.asarray(1.0, jnp.float32))
+        self.stretch = Fixed(jnp.asarray(1.0, jnp.float32))
+
+    def fill(self, values: Mapping[str, Any]) -> None:
+        """Set the arrays of these names, shapes as they are; rows are identities, 0 for an unknown receiver.
+
+        `temperature` divides the log-likelihood; `stretch` multiplies the answer's standard deviations.
+        """
+        for name, value in values.items():
+            variable = getattr(self, name)
+            variable[...] = jnp.asarray(value, jnp.float32).reshape(variable.shape)
+
+    def __call__(
+        self,
+        rss_db: Float[Array, "B R"],
+        receiver_m: Float[Array, "B R 2"],
+        heard: Bool[Array, "B R"],
+        present: Bool[Array, "B R"],
+        identity: Int[Array, "B R"],
+    ) -> Fix:
+        """Locate; arguments as `ReceiverSetNet.fixes` has them.
+
+        Returns:
+            The posterior's mean (B, 2) and the lower Cholesky factor (B, 2, 2) of its covariance; east, north, metres.
+        """
+        heard = heard & present
+        log_fit_BG = self._log_likelihood(rss_db, receiver_m, heard, present, jnp.where(present, identity, 0))
+        weight_BG = jax.nn.softmax(log_fit_BG / self.temperature[...], axis=1)
+        places_m = self.places_m[...]
+        east_m, north_m = places_m[None, :, 0], places_m[None, :, 1]
+        mean_m = jnp.stack([jnp.sum(weight_BG * axis, axis=1) for axis in (east_m, north_m)], axis=-1)
+        east_m, north_m = east_m - mean_m[:, :1], north_m - mean_m[:, 1:]
+        cell_m2 = self.config.spacing_m**2 / 12
+        east_m2 = jnp.sum(weight_BG * east_m * east_m, axis=1) + cell_m2
+        north_m2 = jnp.sum(weight_BG * north_m * north_m, axis=1) + cell_m2
+        both_m2 = jnp.sum(weight_BG * east_m * north_m, axis=1)
+        return Fix(mean_m, self.stretch[...] * _cholesky(east_m2, both_m2, north_m2))
+
+    def _expected(
+        self, receiver_m: Array, present: Array, identity: Array
+    ) -> tuple[Float[Array, "B R G"], Float[Array, "B R G"]]:
+        """Mean and own variance of each receiver's reading at every grid point."""
+        rows = [jnp.take(table[...], identity, axis=0) for table in (self.mean_db, self.own_db2)]
+        mapped = jnp.take(self.mapped[...], identity, axis=0)[..., None] > 0.5
+        bias_db = jnp.take(self.bias_db[...], identity, axis=0)[..., None]
+        stand_m = jnp.where(present[..., None], receiver_m, 0.0)[:, :, None, :]
+        law_db = bias_db - 10.0 * self.exponent[...] * decades(self.places_m[...][None, None] - stand_m, jnp)
+        far_db2 = self.config.moving_std_db**2
+        return jnp.where(mapped, rows[0], law_db), jnp.where(mapped, rows[1], far_db2)
+
+    def _log_likelihood(
+        self, rss_db: Array, receiver_m: Array, heard: Array, present: Array, identity: Array
+    ) -> Float[Array, "B G"]:
+        """Of every grid point, up to a constant of each transmission."""
+        mean_db, own_db2 = self._expected(receiver_m, present, identity)
+        shared_db2 = self.config.offset_db**2 + self.shared_db2[...][None]
+        precision = jnp.where(heard[..., None], 1.0 / own_db2, 0.0)
+        left_db = jnp.where(heard, rss_db, 0.0)[..., None] - mean_db
+        total = jnp.sum(precision, axis=1)
+        level_db = jnp.sum(precision * left_db, axis=1) / jnp.maximum(total, 1e-9)
+        scatter = jnp.sum(precision * (left_db - level_db[:, None]) ** 2, axis=1)
+        widened = 1.0 + shared_db2 * total
+        spreads = jnp.sum(jnp.where(heard[..., None], jnp.log(own_db2), 0.0), axis=1)
+        log_fit = -0.5 * (spreads + jnp.log(widened) + scatter + level_db**2 * total / widened)
+        offset_db, offset_db2 = shared_db2 * total * level_db / widened, shared_db2 / widened
+        least_db = jnp.take(self.least_db[...], identity, axis=0)[..., None]
+        below = (least_db - mean_db - offset_db[:, None]) / jnp.sqrt(own_db2 + offset_db2[:, None])
+        silent = 0.5 * (1.0 + jax.lax.erf(below / math.sqrt(2)))
+        log_silent = jnp.log(self.config.missed + (1.0 - self.config.missed) * silent)
+        return log_fit + jnp.sum(jnp.where((present & ~heard)[..., None], log_silent, 0.0), axis=1)
+
+
+def decades(offset_m: Any, xp: ModuleType) -> Any:
+    """log10 of the length in metres of offsets (..., E), in NumPy or JAX."""
+    squared = offset_m[..., 0] ** 2 + offset_m[..., 1] ** 2
+    return 0.5 * xp.log(xp.maximum(squared, NEAREST_M**2)) / math.log(10)
+
+
+def grid(box_m: tuple[float, float, float, float], config: RadioMapConfig) -> np.ndarray:
+    """Middles (G, E) of square cells of the configured size over a box (west, south, east, north) and its margin."""
+    west, south, east, north = box_m
+    axes = []
+    for low, high in ((west, east), (south, north)):
+        count = max(1, round((high - low + 2 * config.margin_m) / config.spacing_m))
+        axes.append((low + high) / 2 + (np.arange(count) - (count - 1) / 2) * config.spacing_m)
+    return np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
+
+
+def _cholesky(east_m2: Array, both_m2: Array, north_m2: Array) -> Float[Array, "B 2 2"]:
+    """Lower factors of covariances given by their entries (B,)."""
+    east_m = jnp.sqrt(east_m2)
+    cross_m = both_m2 / east_m
+    top = jnp.stack([east_m, jnp.zeros_like(east_m)], axis=-1)
+    return jnp.stack([top, jnp.stack([cross_m, jnp.sqrt(north_m2 - cross_m * cross_m)], axis=-1)], axis=-2)

@@ -1,0 +1,163 @@
+"""The posterior over a map's grid against integrals done by brute force in float64."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from scipy.stats import multivariate_normal, norm
+
+from heimdall_jax.config import RadioMapConfig
+from heimdall_jax.models.heads import Fix
+from heimdall_jax.models.radio_map import RadioMapNet, grid
+from heimdall_jax.types import Domain
+
+CONFIG = RadioMapConfig(spacing_m=100.0, margin_m=100.0, offset_db=4.0, moving_std_db=7.0, missed=0.03)
+DOMAIN = Domain((45.0, 8.0), ("a", "b", "c", "d"), position_box_m=(-200.0, 0.0, 300.0, 400.0))
+PLACES_M = grid(DOMAIN.position_box_m, CONFIG)
+RNG = np.random.default_rng(0)
+MAP = {
+    "mean_db": RNG.normal(-80, 6, (5, len(PLACES_M))),
+    "own_db2": RNG.uniform(4, 20, (5, len(PLACES_M))),
+    "shared_db2": RNG.uniform(0, 4, len(PLACES_M)),
+    "mapped": [0, 1, 1, 1, 0],  # an unknown receiver and "d" have no map
+    "bias_db": [-10.0, 0.0, 0.0, 0.0, -14.0],
+    "least_db": [-95.0, -90.0, -85.0, -88.0, -92.0],
+    "exponent": 2.7,
+}
+
+
+@pytest.fixture(scope="module")
+def net():
+    net = RadioMapNet(DOMAIN, CONFIG)
+    net.fill(MAP)
+    return net
+
+
+def batch(heard, present=None, identity=(1, 2, 3)):
+    heard = np.array(heard, bool)
+    count, receivers = heard.shape
+    rng = np.random.default_rng(1)
+    return {
+        "rss_db": np.where(heard, rng.normal(-80, 5, heard.shape), np.nan).astype(np.float32),
+        "receiver_m": rng.uniform(-300, 600, (count, receivers, 2)).astype(np.float32),
+        "heard": heard,
+        "present": np.ones_like(heard) if present is None else np.array(present, bool),
+        "identity": np.tile(np.array(identity, np.int32), (count, 1)),
+    }
+
+
+@nnx.jit
+def run(net, samples):
+    return net(**samples)
+
+
+def locate(net, **samples):
+    fix = run(net, {name: jnp.asarray(value) for name, value in samples.items()})
+    return Fix(np.asarray(fix.position_m), np.asarray(fix.scale_m))
+
+
+def expected(one, r):
+    """Mean and variance of a reading at every grid point."""
+    identity = one["identity"][r]
+    if MAP["mapped"][identity]:
+        return MAP["mean_db"][identity], MAP["own_db2"][identity]
+    distance = np.maximum(np.hypot(*(PLACES_M - one["receiver_m"][r]).T), 20.0)
+    return MAP["bias_db"][identity] - 27 * np.log10(distance), np.full(len(PLACES_M), 49.0)
+
+
+def brute(one):
+    """Mean and covariance of the place: receivers given the offset are independent, the offset is summed over."""
+    log_fit = np.zeros(len(PLACES_M))
+    for g in range(len(PLACES_M)):
+        spread = np.sqrt(16 + MAP["shared_db2"][g])
+        offset = np.linspace(-8 * spread, 8 * spread, 4001)
+        log_p = norm.logpdf(offset, 0, spread)
+        for r in np.flatnonzero(one["present"]):
+            mean, variance = (value[g] for value in expected(one, r))
+            if one["heard"][r]:
+                log_p += norm.logpdf(one["rss_db"][r], mean + offset, np.sqrt(variance))
+            else:
+                below = norm.cdf((MAP["least_db"][one["identity"][r]] - mean - offset) / np.sqrt(variance))
+                log_p += np.log(0.03 + 0.97 * below)
+        log_fit[g] = np.logaddexp.reduce(log_p) + np.log(spread)  # the step of the sum
+    weight = np.exp(log_fit - log_fit.max())
+    weight /= weight.sum()
+    mean = weight @ PLACES_M
+    off = PLACES_M - mean
+    return mean, (weight[:, None] * off).T @ off + 100.0**2 / 12 * np.eye(2)
+
+
+@pytest.mark.parametrize(
+    ("heard", "identity"),
+    [
+        ([[1, 1, 1]], (1, 2, 3)),
+        ([[1, 0, 1]], (1, 2, 3)),
+        ([[0, 0, 1]], (1, 2, 3)),
+        ([[1, 1, 1]], (4, 2, 0)),
+        ([[1, 0, 1]], (0, 4, 1)),
+    ],
+)
+def test_it_is_the_integral(net, heard, identity):
+    """Exact but for several silent receivers at once: a tenth of sigma, for their offset is taken as independent."""
+    samples = batch(heard, identity=identity)
+    fix = locate(net, **samples)
+    mean, covariance = brute({key: value[0] for key, value in samples.items()})
+    several = np.sum(np.logical_not(heard)) > 1
+    np.testing.assert_allclose(fix.position_m[0], mean, atol=15.0 if several else 0.05)
+    got = fix.scale_m[0] @ fix.scale_m[0].T
+    np.testing.assert_allclose(got, covariance, rtol=1e-3, atol=500.0 if several else 3.0)
+
+
+def test_the_likelihood_is_the_normal_density_of_all_readings(net):
+    """Against SciPy's multivariate normal, whose covariance is diag(v) + S: a formula apart from the code's."""
+    samples = batch([[1, 1, 1]])
+    found = np.asarray(net._log_likelihood(*(jnp.asarray(samples[name]) for name in samples)))[0]
+    wanted = [
+        multivariate_normal(
+            MAP["mean_db"][1:4, g], np.diag(MAP["own_db2"][1:4, g]) + 16.0 + MAP["shared_db2"][g]
+        ).logpdf(samples["rss_db"][0])
+        for g in range(len(PLACES_M))
+    ]
+    np.testing.assert_allclose(found - found.max(), wanted - np.max(wanted), atol=1e-4)
+
+
+def test_order_and_absent_receivers_change_nothing(net):
+    samples = batch([[1, 1, 0, 1]] * 3, identity=(1, 2, 3, 4))
+    fix = locate(net, **samples)
+    turned = locate(net, **{key: value[:, [3, 1, 0, 2]] for key, value in samples.items()})
+    np.testing.assert_allclose(fix.position_m, turned.position_m, atol=1e-2)
+    absent = {
+        "rss_db": np.full((3, 1), np.nan, np.float32),
+        "receiver_m": np.full((3, 1, 2), np.nan, np.float32),
+        "heard": np.ones((3, 1), bool),
+        "present": np.zeros((3, 1), bool),
+        "identity": np.full((3, 1), 99, np.int32),
+    }
+    more = locate(net, **{key: np.concatenate([value, absent[key]], axis=1) for key, value in samples.items()})
+    np.testing.assert_allclose(fix.position_m, more.position_m, atol=1e-2)
+    alone = locate(net, **{key: value[:1] for key, value in samples.items()})
+    np.testing.assert_allclose(fix.position_m[0], alone.position_m[0], atol=1e-2)
+
+
+def test_nothing_heard_by_nobody_is_the_grid_itself(net):
+    fix = locate(net, **batch([[0, 0, 0]], present=[[0, 0, 0]]))
+    np.testing.assert_allclose(fix.position_m[0], [50.0, 200.0], atol=1e-3)  # the middle of the box, by hand
+    side = np.array([700.0, 600.0])  # of the box with its margin: a uniform density's variance is side^2 / 12
+    np.testing.assert_allclose(np.diagonal(fix.scale_m[0]), side / np.sqrt(12), rtol=1e-5)
+
+
+def test_a_higher_temperature_and_a_stretch_widen():
+    net = RadioMapNet(DOMAIN, CONFIG)
+    net.fill(MAP)
+    samples = batch([[1, 1, 1]])
+    narrow = locate(net, **samples)
+    net.fill({"stretch": 1.5})
+    np.testing.assert_allclose(locate(net, **samples).scale_m, 1.5 * narrow.scale_m, rtol=1e-6)
+    net.fill({"temperature": 1e6, "stretch": 1.0})
+    np.testing.assert_allclose(locate(net, **samples).position_m[0], [50.0, 200.0], atol=0.1)  # all cells alike
+
+
+def test_the_grid_covers_the_box_and_its_margin_in_equal_cells():
+    assert len(PLACES_M) == 7 * 6
+    np.testing.assert_allclose(PLACES_M.min(axis=0), [-250.0, -50.0])
+    np.testing.assert_allclose(PLACES_M.max(axis=0), [350.0, 450.0])

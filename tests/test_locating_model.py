@@ -1,0 +1,117 @@
+"""An exported model locates made-up recordings: an untrained one, whose solver needs no training to solve."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pymap3d
+import pytest
+from flax import nnx
+from kiwi_like import write_kiwi_like, write_places
+
+from heimdall_jax.config import Config, ModelConfig
+from heimdall_jax.errors import DataError, ExportError
+from heimdall_jax.export.release import export_model
+from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S, degrees_to_local
+from heimdall_jax.locating import LocateArguments, locate
+from heimdall_jax.locating_model import locate_by_model
+from heimdall_jax.models.build import build
+from heimdall_jax.registry.recordings import recording_inputs
+from heimdall_jax.simulation.sessions import SimulatedSessions
+from heimdall_jax.simulation.world import World
+from heimdall_jax.types import Domain
+from heimdall_jax.worlds import TIMING_WORLD
+
+pytestmark = pytest.mark.slow
+
+ORIGIN = (44.9365, 8.1965)
+DOMAIN = Domain(ORIGIN, ("TO", "GE"), (0.0, 0.0), 38_000.0, -85.0, 9.0, (-72_000.0, -60_000.0, 73_000.0, 61_000.0))
+CONFIG = Config(model=ModelConfig(name="receiver_set", width=16, depth=1, heads=2, identity=True, timing=True))
+PLACES = {"TO": (45.044, 7.672), "GE": (44.395, 8.956), "MI": (45.478, 9.123), "CO": (45.03, 7.27)}
+TRANSMITTER = (44.85, 8.35)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    sessions = SimulatedSessions(World.build(TIMING_WORLD), "test", 2).__getitems__([0, 1])
+    samples, _ = recording_inputs(sessions, DOMAIN, samples=11_982, sample_rate_hz=12_000.0)
+    export_model(build(CONFIG.model, DOMAIN, nnx.Rngs(0)), folder, config=CONFIG, domain=DOMAIN, samples=samples)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> tuple[Path, ...]:
+    folder = tmp_path_factory.mktemp("recordings")
+    write_places(folder / "places", PLACES)
+    return tuple(write_kiwi_like(folder, name, hertz=145_000_000, delay_s=delay_s(name)) for name in PLACES)
+
+
+def delay_s(name: str) -> float:
+    """Straight through space from the ground to a receiver without height (pymap3d)."""
+    here, there = (np.array(pymap3d.geodetic2ecef(*place, 0.0)) for place in (PLACES[name], TRANSMITTER))
+    return float(np.linalg.norm(here - there)) / SPEED_OF_LIGHT_M_PER_S
+
+
+def test_the_place_comes_back_from_recordings_alone(run, recordings):
+    arguments = LocateArguments(recordings, stations=recordings[0].parent / "places", model=run, json=True)
+    fix = json.loads(locate(arguments))
+    off_m = degrees_to_local(np.array((fix["latitude"], fix["longitude"])), TRANSMITTER)
+    covariance_m2 = np.array(fix["covariance_m2"])
+    assert np.linalg.norm(off_m) < 100
+    assert off_m @ np.linalg.solve(covariance_m2, off_m) < 13.8  # the chi-square of two at 99.9 %
+    assert fix["receivers_used"] == sorted(PLACES)
+    assert fix["receivers_refused"] == []
+    assert fix["method"] == "model"
+    assert fix["ellipse_95"]["semi_major_m"] > fix["ellipse_68"]["semi_major_m"] > 0
+    assert "method       model" in locate(LocateArguments(recordings, stations=arguments.stations, model=run))
+
+
+def test_a_silent_and_an_undated_receiver_are_refused_with_the_reason(run, recordings, tmp_path):
+    kept = [path for path in recordings if "_MI_" not in path.name]
+    silent = write_kiwi_like(tmp_path, "MI", hertz=145_000_000, iq=lambda time_s: np.zeros(time_s.shape, complex))
+    places = write_places(tmp_path / "places", PLACES | {"ST": (45.0, 8.0)})
+
+    def stale(blocks):
+        for block in blocks:
+            block.age_s = 255
+        return blocks
+
+    undated = write_kiwi_like(tmp_path, "ST", hertz=145_000_000, edit=stale)
+    fix = locate_by_model((*kept, silent, undated), places, run)
+    assert {entry["name"] for entry in fix["receivers_refused"]} == {"MI", "ST"}
+    assert fix["receivers_used"] == ["CO", "GE", "TO"]
+
+
+def test_receivers_elsewhere_are_refused_with_the_region_and_a_cure(run, tmp_path):
+    from kiwi_like import PLACES as FAR
+
+    paths = tuple(write_kiwi_like(tmp_path, name) for name in FAR)
+    places = write_places(tmp_path / "places")
+    with pytest.raises(DataError, match=r"region: got 1 of 3 receivers within .* of 44.* N, .* E.*Leave --model out"):
+        locate_by_model(paths, places, run)
+
+
+def test_a_model_of_features_and_a_spoilt_one_are_refused(run, recordings, tmp_path, set_folder_of_features):
+    places = recordings[0].parent / "places"
+    with pytest.raises(ExportError, match=r"inputs rss_db.*allowed: raw IQ.*model\.timing"):
+        locate_by_model(recordings, places, set_folder_of_features)
+    spoilt = tmp_path / "run"
+    shutil.copytree(run, spoilt)
+    (spoilt / "model.onnx").write_bytes((spoilt / "model.onnx").read_bytes()[:-1])
+    with pytest.raises(ExportError, match="truncated"):
+        locate_by_model(recordings, places, spoilt)
+
+
+@pytest.fixture
+def set_folder_of_features(tmp_path) -> Path:
+    import stand_ins
+
+    return stand_ins.set_bundle(tmp_path / "features").parent
+
+
+def test_the_script_refuses_in_one_line(recordings, tmp_path, command_line):
+    command_line.refuses(
+        "locate", *recordings, "--stations", recordings[0].parent / "places", "--model", tmp_path, match="model.onnx"
+    )
