@@ -116,15 +116,16 @@ def echo_variance_s2(config: Config, draws: int) -> float:
     world = World.build(clear, sample_rate_hz=config.features.sample_rate_hz)
     key, make = split_key(world, "echoes"), extract(config.features, timing=config.timing, spectrogram=False)
 
-    @jax.jit
     def draw(index: jax.Array) -> tuple[jax.Array, jax.Array]:
         own_key = jax.random.fold_in(key, index)
         transmission = transmit(world, own_key)
         return receive(world, transmission, own_key, noise=False), transmission.delay_s_R
 
+    draw_all = jax.jit(lambda indices: jax.lax.map(draw, indices))  # unjitted, every call of it compiles anew
+
     squares, chunks = [], -(-draws // (ECHO_CHUNK * len(world.stations)))
     for chunk in range(chunks):
-        iq_BRT, delay_s_BR = jax.lax.map(draw, chunk * ECHO_CHUNK + jnp.arange(ECHO_CHUNK))
+        iq_BRT, delay_s_BR = draw_all(chunk * ECHO_CHUNK + jnp.arange(ECHO_CHUNK))
         found = {name: np.asarray(value, np.float64) for name, value in make(iq_BRT).items()}
         delay_s = np.asarray(delay_s_BR, np.float64)
         wrong_s = found["tdoa_s"] - (delay_s[:, :, None] - delay_s[:, None, :])
