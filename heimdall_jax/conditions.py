@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ ECHOES, MAIN_CLOCKS_S = 2, (50e-9, 1e-6)
 """Echoes are measured at these clocks; at the others, which only draw the curve, a quarter of the transmissions do."""
 ECHO_DRAWS, ECHO_CHUNK = 10_000, 16
 """Noise-free arrivals on which the spread that echoes add is measured, and sessions made at once."""
+WITHIN_SIGMA = math.erf(math.sqrt(0.5))
 
 
 def measure_conditions(run: Run, own: Data, count: int, *, cache: Path, progress: Progress) -> list[dict[str, Any]]:
@@ -57,10 +58,12 @@ def measure_conditions(run: Run, own: Data, count: int, *, cache: Path, progress
     for clock_s, echoes in [*((clock, 0) for clock in CLOCKS_S), *((clock, ECHOES) for clock in MAIN_CLOCKS_S)]:
         world = dataclasses.replace(run.config.world, clock_sigma_s=(clock_s,), same_clock=0.0, echoes=echoes)
         config = dataclasses.replace(run.config, world=world)
-        variance_s2 = echo_variance_s2(config, ECHO_DRAWS) if echoes else 0.0
+        spread = echo_spread(config, ECHO_DRAWS) if echoes else EchoSpread(0.0, 0.0)
         made = count if clock_s in MAIN_CLOCKS_S else -(-count // 4)
-        row = {"clock_sigma_s": clock_s, "echoes": echoes, "echo_sigma_s": math.sqrt(variance_s2)}
-        rows.append(row | _row(run, own, simulated_side(config, SPLIT, made, cache, progress), config, variance_s2))
+        row = {"clock_sigma_s": clock_s, "echoes": echoes, "echo_sigma_s": spread.sigma_s, "echo_rms_s": spread.rms_s}
+        rows.append(
+            row | _row(run, own, simulated_side(config, SPLIT, made, cache, progress), config, spread.sigma_s**2)
+        )
     return rows
 
 
@@ -107,10 +110,22 @@ def _condition(
     return Condition.of(columns, answer, bound_m2, origin, others)
 
 
-def echo_variance_s2(config: Config, draws: int) -> float:
-    """Variance in square seconds that a world's echoes add to an arrival time, without noise, clocks and oscillators.
+class EchoSpread(NamedTuple):
+    """What echoes add to an arrival time, in seconds.
 
-    Measured by the features themselves, on so many arrivals: half the mean square error of their pairs' delays.
+    Attributes:
+        sigma_s: 68.27 % of additions are within it: a Gaussian's standard deviation.
+        rms_s: Their root mean square, which rare fades decide, where echoes nearly cancel the direct path.
+    """
+
+    sigma_s: float
+    rms_s: float
+
+
+def echo_spread(config: Config, draws: int) -> EchoSpread:
+    """What a world's echoes add, without noise, clocks and oscillators.
+
+    Measured by the features themselves, on so many arrivals: the errors of their pairs' delays over the root of 2.
     """
     clear = dataclasses.replace(config.world, clock_sigma_s=(0.0,), offset_max_hz=0.0, rate_error_ppm=0.0)
     world = World.build(clear, sample_rate_hz=config.features.sample_rate_hz)
@@ -123,11 +138,12 @@ def echo_variance_s2(config: Config, draws: int) -> float:
 
     draw_all = jax.jit(lambda indices: jax.lax.map(draw, indices))  # unjitted, every call of it compiles anew
 
-    squares, chunks = [], -(-draws // (ECHO_CHUNK * len(world.stations)))
+    added, chunks = [], -(-draws // (ECHO_CHUNK * len(world.stations)))
     for chunk in range(chunks):
         iq_BRT, delay_s_BR = draw_all(chunk * ECHO_CHUNK + jnp.arange(ECHO_CHUNK))
         found = {name: np.asarray(value, np.float64) for name, value in make(iq_BRT).items()}
         delay_s = np.asarray(delay_s_BR, np.float64)
         wrong_s = found["tdoa_s"] - (delay_s[:, :, None] - delay_s[:, None, :])
-        squares.append(wrong_s[found["timing_valid"] > 0] ** 2)
-    return float(np.mean(np.concatenate(squares)) / 2)
+        added.append(wrong_s[found["timing_valid"] > 0] / math.sqrt(2))
+    added_s = np.abs(np.concatenate(added))
+    return EchoSpread(float(np.quantile(added_s, WITHIN_SIGMA)), float(np.sqrt(np.mean(added_s**2))))

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from heimdall_jax import conditions
-from heimdall_jax.conditions import echo_variance_s2
+from heimdall_jax.conditions import echo_spread
 from heimdall_jax.config import SIMULATION, Config, ModelConfig, TrackingConfig, TrainingConfig
 from heimdall_jax.errors import ConfigError
 from heimdall_jax.pipeline import evaluate, train
@@ -70,12 +70,15 @@ def test_a_run_without_times_has_no_clocks_to_vary(run: Path, tmp_path: Path):
 def test_echoes_move_arrivals_by_about_their_delay_times_their_amplitude():
     """Two echoes of mean power -10 dB at 0.5 to 5 us move an arrival by Re(g) tau each, to first order.
 
-    E[Re(g)^2 tau^2] = 0.05 x 9.25e-12 s^2 each, so 0.96 us together; strong echoes move it further.
+    E[Re(g)^2 tau^2] = 0.05 x 9.25e-12 s^2 each, so 0.96 us together; where they nearly cancel the direct path they move
+    it further, which the root mean square shows.
     """
     config = dataclasses.replace(SIMULATION, world=dataclasses.replace(SIMULATION.world, kinds=("fm", "dmr"), echoes=2))
-    assert 0.8e-6 < echo_variance_s2(config, 600) ** 0.5 < 2e-6
+    sigma_s, rms_s = echo_spread(config, 600)
+    assert 0.6e-6 < sigma_s < 1.2e-6
+    assert sigma_s < rms_s
     silent = dataclasses.replace(config, world=dataclasses.replace(config.world, echo_db=-200.0))
-    assert echo_variance_s2(silent, 200) ** 0.5 < 50e-9
+    assert echo_spread(silent, 200).rms_s < 50e-9
 
 
 def test_the_config_of_the_command_line_is_the_fused_one():

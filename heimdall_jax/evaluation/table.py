@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -43,31 +44,19 @@ def closing_table(metrics: Mapping[str, Any], files: Mapping[str, Path | str]) -
 
 def conditions_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The 68 % error of either half of the evidence and of both beside the bound, at each clock."""
-    names = (
-        "clocks",
-        "n",
-        "powers only",
-        "times only",
-        "fused",
-        "bound",
-        "ratio",
-        "95 %",
-        "in 68 %",
-        "in 30 m",
-        "in hull",
-    )
-    table = Table(*names, title="68 % error at each clock", title_justify="left")
+    names = ("clocks", "n", "powers", "times", "fused", "bound", "ratio", "95 %", "in\n68 %", "in\n30 m", "in\nhull")
+    table = Table(*names, title="68 % error at each clock", title_justify="left", box=SIMPLE, padding=0, pad_edge=False)
     for column in table.columns[1:]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True
     for row in rows:
         errors, (low, high) = row["error_m"], row["ratio_interval"]
         table.add_row(
-            spoken_s(row["clock_sigma_s"]) + (", echoes" if row["echoes"] else ""),
+            spoken_s(row["clock_sigma_s"]) + ("\nechoes" if row["echoes"] else ""),
             f"{row['n']:,}",
-            *(_distance(errors[name]["p68"]) for name in ("power_only", "timing_only", "fused")),
-            _distance(row["bound_p68_m"]),
+            *(_narrow(errors[name]["p68"]) for name in ("power_only", "timing_only", "fused")),
+            _narrow(row["bound_p68_m"]),
             _ratio(row),
-            f"{low:.2f} to {high:.2f}",
+            f"{low:.2f}-{high:.2f}",
             f"{row['coverage_68']:.1%}",
             f"{row['within_30_m']:.0%}",
             "" if row["within_30_m_in_hull"] is None else f"{row['within_30_m_in_hull']:.0%}",
@@ -109,6 +98,11 @@ def _distance(metres: float) -> str:
     if metres < 10_000:
         return f"{metres:.1f} m" if metres < 100 else f"{metres:,.0f} m"
     return f"{metres / 1000:.1f} km"
+
+
+def _narrow(metres: float) -> str:
+    """As `_distance`, for tables of many columns."""
+    return _distance(metres).replace(" ", "")
 
 
 def _spoken(name: str) -> str:
