@@ -12,6 +12,7 @@ from heimdall_jax.datasets import Data
 from heimdall_jax.evaluation.baselines import BASELINES, SIMPLE, evaluate_baselines, possible
 from heimdall_jax.evaluation.bayes import posterior_mean
 from heimdall_jax.evaluation.bounds import bound_of_covariances
+from heimdall_jax.evaluation.calibration import fit_recalibration, squared_mahalanobis
 from heimdall_jax.evaluation.conditions import Condition, by_clock
 from heimdall_jax.evaluation.controls import no_radio
 from heimdall_jax.evaluation.summary import Errors, bound_of_errors, error_summary, ground_error_m, summarize
@@ -62,6 +63,15 @@ def measure(run: Run, data: Data, *, own: Data) -> dict[str, Any]:
         usable = np.asarray(columns["timing_valid"].any(axis=(1, 2)))
         metrics["by_clock"] = by_clock(condition, columns["clock_sigma_s"], usable)
     return metrics | {"skipped": data.skipped, "notes": list(data.notes), "step": run.step}
+
+
+def recalibration(run: Run, validation: HeimdallDataset) -> list[float]:
+    """Coefficients of `models.recalibration` from the validation rows of a run whose regions are the network's own."""
+    counted = validation.subset(np.flatnonzero(validation.columns()["weight"] > 0))
+    position_m, covariance_m2 = run.trainer.predict(run.state, batches_of(run.config, counted))
+    off_m = counted.columns()["position_m"].astype(np.float64) - position_m
+    spread_m = np.linalg.det(covariance_m2) ** 0.25
+    return fit_recalibration(squared_mahalanobis(off_m, covariance_m2), spread_m).tolist()
 
 
 def _fitting_rows(own: Data) -> Sample:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from heimdall_jax.assessment import batches_of, measure, takes_any_order
+from heimdall_jax.assessment import batches_of, measure, recalibration, takes_any_order
 from heimdall_jax.conditions import measure_conditions
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data, fresh_samples, load_data, load_test_data, radio_map
@@ -26,7 +26,19 @@ from heimdall_jax.export.parity import Report
 from heimdall_jax.features.extract import samples_needed
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.registry.recordings import recording_inputs
-from heimdall_jax.run import CHECKPOINTS, CONFIG, Run, begin, make_model, make_trainer, open_run, record, start_tracking
+from heimdall_jax.run import (
+    CHECKPOINTS,
+    CONFIG,
+    NEUTRAL,
+    Run,
+    begin,
+    make_model,
+    make_trainer,
+    open_run,
+    record,
+    save_recalibration,
+    start_tracking,
+)
 from heimdall_jax.tracking import Tracker, open_tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
@@ -65,7 +77,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         start_tracking(tracker, config, out)
         with _ending(tracker):
             _fit(config, data, fit, out, tracker, display)
-            run = open_run(out)
+            run = _recalibrated(out, data)
             metrics = measure(run, data, own=data)
             write_metrics(out / METRICS, metrics)
             version = _deliver(run, data, metrics, tracker)
@@ -185,6 +197,15 @@ def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, dis
             progress=progress,
         )
         loop.run(state)
+
+
+def _recalibrated(out: Path, data: Data) -> Run:
+    """The run's best model, its regions corrected on the validation rows; made anew when a finished run is resumed."""
+    assert data.validation is not None
+    run = open_run(out)
+    plain = dataclasses.replace(run, state=run.trainer.recalibrated(run.state, NEUTRAL))
+    save_recalibration(run, recalibration(plain, data.validation))
+    return open_run(out)
 
 
 def _deliver(run: Run, data: Data, metrics: Mapping[str, Any], tracker: Tracker) -> str:

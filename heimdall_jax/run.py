@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ from heimdall_jax.types import Domain
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 TRACKED = "tracked.json"
+RECALIBRATION = "recalibration.json"
+NEUTRAL = (0.0, 0.0, 0.0, 0.0)
+"""Coefficients that change no region."""
 FREE = ("tracking.", "data.cache", "training.checkpoint_seconds", "training.prefetch")
 """Settings that a resumed run may change, for they change no result: what is logged and kept, and where."""
 
@@ -145,7 +150,34 @@ def open_run(folder: Path) -> Run:
         config = configs.from_tree(saved["config"])
         domain = _domain(saved["domain"])
         trainer = make_trainer(config, make_model(config, domain), total_steps=1)
-        return Run(folder, config, domain, trainer, checkpoints.state(step, trainer.start()), step)
+        state = trainer.recalibrated(checkpoints.state(step, trainer.start()), _coefficients(folder, step))
+        return Run(folder, config, domain, trainer, state, step)
+
+
+def save_recalibration(run: Run, coefficients: Sequence[float]) -> None:
+    """Keep what `open_run` then corrects the best checkpoint's regions with.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    text = json.dumps({"step": run.step, "coefficients": list(coefficients)})
+    write_atomically(run.folder / RECALIBRATION, text.encode())
+
+
+def _coefficients(folder: Path, step: int) -> Sequence[float]:
+    """Of the recalibration of a step's model; those of none where it was made of another step, or not yet."""
+    path = folder / RECALIBRATION
+    if not path.exists():
+        return NEUTRAL
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        values = [float(value) for value in kept["coefficients"]]
+        if len(values) != len(NEUTRAL) or not all(map(math.isfinite, values)):
+            raise ValueError(values)
+        return values if kept["step"] == step else NEUTRAL
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        cure = "Resume the run with --resume, which makes it again."
+        raise StorageError(explain(str(path), got=repr(error), allowed="a step and four numbers", cure=cure)) from error
 
 
 def _domain(tree: dict[str, Any]) -> Domain:

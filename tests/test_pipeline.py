@@ -24,8 +24,9 @@ from heimdall_jax.config import (
 )
 from heimdall_jax.errors import ConfigError, DataError, ExportError, StorageError
 from heimdall_jax.models.radio_map import RadioMapNet
+from heimdall_jax.models.receiver_set import ReceiverSetNet
 from heimdall_jax.pipeline import evaluate, train, validate_export
-from heimdall_jax.run import open_run
+from heimdall_jax.run import Run, open_run
 from heimdall_jax.tracking import MlflowTracker
 from tests.powder_like import write_powder_like
 
@@ -68,7 +69,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
 
 def test_the_run_folder_holds_what_other_programs_rely_on(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
-    assert {"config.yaml", "metrics.json", "checkpoints", "model.onnx", "manifest.json"} <= names
+    assert {"config.yaml", "metrics.json", "checkpoints", "model.onnx", "manifest.json", "recalibration.json"} <= names
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["dataset"] == "powder"
     assert metrics["split"] == "random"
@@ -194,6 +195,24 @@ def test_resuming_a_finished_run_changes_nothing(run: Path) -> None:
     assert again["error_m"] == metrics["error_m"]
     for one, other in zip(jax.tree.leaves(before.state), jax.tree.leaves(open_run(run).state), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_best_model_answers_with_the_runs_recalibration(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    kept = json.loads((copy / "recalibration.json").read_text())
+    assert kept["step"] == open_run(copy).step
+    assert np.asarray(coefficients(open_run(copy))) == pytest.approx(kept["coefficients"], rel=1e-6)
+    (copy / "recalibration.json").write_text(json.dumps(kept | {"step": kept["step"] + 1}))
+    np.testing.assert_array_equal(coefficients(open_run(copy)), 0.0)  # of another step
+    (copy / "recalibration.json").write_text('{"step": 1, "coefficients": [1, 2, 3]}')
+    with pytest.raises(StorageError, match="four numbers"):
+        open_run(copy)
+
+
+def coefficients(run: Run) -> np.ndarray:
+    model = run.model
+    assert isinstance(model, ReceiverSetNet)
+    return np.asarray(model.recalibration.coefficients[...])
 
 
 def test_a_file_where_the_runs_folder_should_be_is_named(folder: Path, tmp_path: Path) -> None:

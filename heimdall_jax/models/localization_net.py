@@ -12,6 +12,7 @@ from heimdall_jax.errors import DataError, explain
 from heimdall_jax.models.convnext import SIZES, ConvNeXt
 from heimdall_jax.models.heads import Fix, Locator, Perceptron, SigmaHead
 from heimdall_jax.models.normaliser import Normaliser
+from heimdall_jax.models.recalibration import Recalibration
 from heimdall_jax.models.resnet import ResNet18
 from heimdall_jax.models.settings import check
 from heimdall_jax.types import Domain
@@ -52,6 +53,7 @@ class LocalizationNet(Locator):
         self.silent = nnx.Param(silent)
         self.position = Perceptron(self.backbone.features, (0.0, 0.0), config.dropout, rngs=rngs)
         self.sigma = SigmaHead(self.backbone.features, domain.position_std_m, config, rngs=rngs)
+        self.recalibration = Recalibration()
 
     def __call__(self, mel_spectrogram: Float[Array, "B R M L"], heard: Bool[Array, "B R"] | None = None) -> Fix:
         """Locate.
@@ -80,7 +82,7 @@ class LocalizationNet(Locator):
             image = jnp.where(heard[:, :, None, None], image, jnp.zeros_like(image))
             offset = (~heard).astype(jnp.float32) @ self.silent[...]
         features = self.backbone(image.astype(self.dtype).transpose(0, 2, 3, 1), offset).astype(jnp.float32)
-        return Fix(self.normaliser.metres(self.position(features)), self.sigma(features))
+        return self.recalibration(Fix(self.normaliser.metres(self.position(features)), self.sigma(features)))
 
 
 def _backbone(config: ModelConfig, dtype: DTypeLike, rngs: nnx.Rngs) -> ResNet18 | ConvNeXt:

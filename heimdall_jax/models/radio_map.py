@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float, Int
 from heimdall_jax.config import RadioMapConfig
 from heimdall_jax.models.heads import Fix, Locator
 from heimdall_jax.models.normaliser import Fixed
+from heimdall_jax.models.recalibration import Recalibration
 from heimdall_jax.types import Domain
 
 NEAREST_M = 20.0
@@ -55,12 +56,12 @@ class RadioMapNet(Locator):
         self.least_db = Fixed(jnp.zeros(known, jnp.float32))
         self.exponent = Fixed(jnp.asarray(2.0, jnp.float32))
         self.temperature = Fixed(jnp.asarray(1.0, jnp.float32))
-        self.stretch = Fixed(jnp.asarray(1.0, jnp.float32))
+        self.recalibration = Recalibration()
 
     def fill(self, values: Mapping[str, Any]) -> None:
         """Set the arrays of these names, shapes as they are; rows are identities, 0 for an unknown receiver.
 
-        `temperature` divides the log-likelihood; `stretch` multiplies the answer's standard deviations.
+        `temperature` divides the log-likelihood.
         """
         for name, value in values.items():
             variable = getattr(self, name)
@@ -90,7 +91,7 @@ class RadioMapNet(Locator):
         east_m2 = jnp.sum(weight_BG * east_m * east_m, axis=1) + cell_m2
         north_m2 = jnp.sum(weight_BG * north_m * north_m, axis=1) + cell_m2
         both_m2 = jnp.sum(weight_BG * east_m * north_m, axis=1)
-        return Fix(mean_m, self.stretch[...] * _cholesky(east_m2, both_m2, north_m2))
+        return self.recalibration(Fix(mean_m, _cholesky(east_m2, both_m2, north_m2)))
 
     def _expected(
         self, receiver_m: Array, present: Array, identity: Array

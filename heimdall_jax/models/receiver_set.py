@@ -15,6 +15,7 @@ from heimdall_jax.models.heads import CholeskyHead, Fix, Locator, Perceptron
 from heimdall_jax.models.normaliser import Normaliser
 from heimdall_jax.models.norms import LayerNorm
 from heimdall_jax.models.precision import at_least_single
+from heimdall_jax.models.recalibration import Recalibration
 from heimdall_jax.models.settings import check
 from heimdall_jax.models.tokens import (
     FEATURES,
@@ -71,12 +72,12 @@ class ReceiverSetNet(Locator):
         self.norm = LayerNorm(width, rngs=rngs)
         self.position = Perceptron(width, (0.0, 0.0), config.dropout, rngs=rngs)
         self.cholesky = CholeskyHead(width, domain.position_std_m, config, rngs=rngs)
-        self.power, self.double = config.power, config.timing
+        self.power, self.double, self.recalibration = config.power, config.timing, Recalibration()
         self.fusion = ArrivalFusion(domain.origin_deg, config.dropout, rngs=rngs) if config.timing else None
 
     def __call__(self, *arrays: Array, **named: Array | None) -> Fix:
-        """The answer of `fixes`, whose arguments it takes."""
-        return self.fixes(*arrays, **named)[0]
+        """The answer of `fixes`, whose arguments it takes, recalibrated."""
+        return self.recalibration(self.fixes(*arrays, **named)[0])
 
     def fixes(
         self,

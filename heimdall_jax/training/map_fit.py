@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -19,22 +17,12 @@ from heimdall_jax.types import Sample
 INPUTS = ("rss_db", "receiver_m", "heard", "present", "identity")
 TEMPERATURES = tuple(2 ** (step / 2) for step in range(1, 11))
 """What the log-likelihood may be divided by beyond 1, which is right where the model is: readings err together."""
-SHARE = 0.68
-
-
-class Judged(NamedTuple):
-    """Validation rows under a temperature: mean likelihood in nats, and squared Mahalanobis distances (N,)."""
-
-    nll: float
-    squared: np.ndarray
 
 
 def learn_map(net: RadioMapNet, train: Sample, validation: Callable[[], Iterator[Sample]]) -> None:
-    """Fill the network from stacked training samples; temperature and stretch from batches of validation ones.
+    """Fill the network from stacked training samples; the temperature from batches of validation ones.
 
-    The temperature is raised from 1 as long as the likelihood of the validation truths grows. The stretch then makes
-    the regions hold what they say at 68 %: a posterior is no Gaussian, and the ellipse of its own covariance, which
-    has the best likelihood, holds too many there.
+    It is raised from 1 as long as the likelihood of the validation truths grows.
 
     Raises:
         DataError: Too few readings.
@@ -44,10 +32,10 @@ def learn_map(net: RadioMapNet, train: Sample, validation: Callable[[], Iterator
     chosen, best = 1.0, judge(1.0, validation())
     for temperature in TEMPERATURES:
         judged = judge(temperature, validation())
-        if not judged.nll < best.nll:
+        if not judged < best:
             break
         chosen, best = temperature, judged
-    net.fill({"temperature": chosen, "stretch": stretch(best.squared)})
+    net.fill({"temperature": chosen})
 
 
 def tables(radio_map: RadioMap, identity_R: np.ndarray, count: int) -> dict[str, np.ndarray | float]:
@@ -67,31 +55,22 @@ def tables(radio_map: RadioMap, identity_R: np.ndarray, count: int) -> dict[str,
     return found | {"shared_db2": radio_map.shared_db2_G, "exponent": radio_map.exponent}
 
 
-def stretch(squared: np.ndarray) -> float:
-    """Factor on standard deviations after which 68 % of squared Mahalanobis distances (N,) lie in their region."""
-    return float(np.sqrt(np.quantile(squared, SHARE) / (-2 * math.log(1 - SHARE))))
-
-
-def _judge(net: RadioMapNet) -> Callable[[float, Iterator[Sample]], Judged]:
-    """How the network does on batches at a temperature; compiled once."""
+def _judge(net: RadioMapNet) -> Callable[[float, Iterator[Sample]], float]:
+    """Mean nats of the truths of batches at a temperature; compiled once."""
     graph = nnx.graphdef(net)
 
     @jax.jit
-    def locate(state: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def nats(state: Any, batch: dict[str, jax.Array]) -> jax.Array:
         fix = nnx.merge(graph, state)(**{name: batch[name] for name in INPUTS})
-        nll_B = gaussian_nll(fix.position_m, fix.scale_m, batch["position_m"], batch["position_error_m"])
-        off_m = (batch["position_m"] - fix.position_m)[..., None]
-        white = jax.lax.linalg.triangular_solve(fix.scale_m, off_m, left_side=True, lower=True)
-        return nll_B, jnp.sum(white * white, axis=(1, 2))
+        return gaussian_nll(fix.position_m, fix.scale_m, batch["position_m"], batch["position_error_m"])
 
-    def judge(temperature: float, batches: Iterator[Sample]) -> Judged:
+    def judge(temperature: float, batches: Iterator[Sample]) -> float:
         net.fill({"temperature": temperature})
         state = nnx.state(net)
         found = []
         for batch in batches:
             wanted = {name: batch[name] for name in (*INPUTS, "position_m", "position_error_m")}
-            found.append(np.stack(locate(state, wanted))[:, batch["weight"] > 0])
-        nll, squared = np.concatenate(found, axis=1)
-        return Judged(float(nll.mean()), squared)
+            found.append(np.asarray(nats(state, wanted))[batch["weight"] > 0])
+        return float(np.concatenate(found).mean())
 
     return judge

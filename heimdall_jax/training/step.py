@@ -111,6 +111,17 @@ class Trainer:
         params = state.params if state.average is None else state.average
         return nnx.merge(self._serving_graph, params, self._randomness, state.statistics, copy=True)
 
+    def recalibrated(self, state: TrainState, coefficients: Sequence[float]) -> TrainState:
+        """The state whose model answers with these coefficients of `models.recalibration`; training knows of none."""
+
+        def changed(path: tuple[Any, ...], variable: Any) -> Any:
+            if path[-2:] != ("recalibration", "coefficients"):
+                return variable
+            value = jnp.asarray(coefficients, jnp.float32)
+            return variable.replace(jax.device_put(value, NamedSharding(self.mesh, PartitionSpec())))
+
+        return state._replace(statistics=nnx.map_state(changed, state.statistics))
+
     def predict(self, state: TrainState, batches: Iterator[Sample], *, part: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Position (N, 2) in metres and covariance (N, 2, 2) in square metres, float64, of the samples that count.
 

@@ -13,6 +13,7 @@ from heimdall_jax.evaluation.calibration import (
     bootstrap_interval,
     chunks,
     coverage,
+    fit_recalibration,
     inside_region,
     squared_mahalanobis,
 )
@@ -91,3 +92,38 @@ def test_interval_lies_in_the_unit_interval_and_repeats(rows, seed):
     interval = bootstrap_interval(inside, group, seed=seed)
     assert interval == bootstrap_interval(inside, group, seed=seed)
     assert interval is None or 0 <= interval[0] <= interval[1] <= 1
+
+
+def heavy_tailed(count, seed):
+    """Squared distances whose sigma is 30 % too small at 1 m, right at 100 m and 30 % too large at 10 km, and those."""
+    rng = np.random.default_rng(seed)
+    spread_m = 10 ** rng.uniform(0, 4, count)
+    return rng.chisquare(2, count) * 1.3 ** (2 - np.log10(spread_m)), spread_m
+
+
+def recalibrated(coefficients, squared, spread_m):
+    """By the module's own docstring."""
+    level, slope, low, high = coefficients
+    return squared * np.exp(-2 * (level + slope * np.clip(np.log(spread_m), low, high)))
+
+
+@pytest.mark.parametrize(("count", "tolerance"), [(4000, 0.03), (400, 0.1)])
+def test_recalibrated_regions_hold_68_percent_at_every_spread(count, tolerance):
+    coefficients = fit_recalibration(*heavy_tailed(count, 0))
+    squared, spread_m = heavy_tailed(100_000, 1)
+    after = inside_region(recalibrated(coefficients, squared, spread_m), 0.68)
+    for low, high in ((1, 10), (10, 1000), (1000, 10_000)):
+        assert after[(spread_m > low) & (spread_m < high)].mean() == pytest.approx(0.68, abs=tolerance)
+
+
+def test_few_rows_give_one_factor():
+    squared, spread_m = heavy_tailed(300, 0)
+    coefficients = fit_recalibration(squared, spread_m)
+    assert coefficients[1] == 0.0
+    assert inside_region(recalibrated(coefficients, squared, spread_m), 0.68).mean() == pytest.approx(0.68, abs=0.004)
+
+
+def test_a_surer_fix_stays_surer():
+    """Errors that do not depend on what the network says of them would be a slope of -1."""
+    spread_m = np.geomspace(1, 1e4, 1000)
+    assert fit_recalibration(np.random.default_rng(0).chisquare(2, 1000) / spread_m**2, spread_m)[1] == -0.5

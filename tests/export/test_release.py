@@ -61,7 +61,7 @@ def model_of(config: Config, seed: int = 3) -> nnx.Module:
         shape = model.mean_db.shape
         spreads = {"own_db2": rng.uniform(9, 60, shape), "shared_db2": rng.uniform(0, 2, shape[1])}
         levels = {"mean_db": rng.normal(-80, 5, shape), "bias_db": np.full(6, -20.0), "least_db": np.full(6, -95.0)}
-        model.fill(spreads | levels | {"mapped": [0, 1, 1, 1, 1, 0], "exponent": 2.5, "stretch": 0.9})
+        model.fill(spreads | levels | {"mapped": [0, 1, 1, 1, 1, 0], "exponent": 2.5})
         return model
     weights = nnx.state(model, nnx.Param)
     noise = jax.tree.map(lambda weight: weight + 0.01 * rng.normal(size=weight.shape).astype(np.float32), weights)

@@ -8,7 +8,7 @@ from heimdall_jax.config import RadioMapConfig
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.training.batches import evaluation_batches
 from heimdall_jax.training.dataset import HeimdallDataset, fit_domain
-from heimdall_jax.training.map_fit import learn_map, stretch, tables
+from heimdall_jax.training.map_fit import learn_map, tables
 from heimdall_jax.training.radio_map import fit_radio_map
 from tests.training.conftest import ORIGIN, RECEIVERS, Sessions
 
@@ -63,13 +63,6 @@ def test_readings_that_err_more_than_the_map_says_raise_the_temperature(train):
     assert float(net.temperature[...]) > 2.0
 
 
-def test_stretch_is_one_for_a_gaussian_and_counts_at_68_percent():
-    """Squared Mahalanobis distances in the plane are chi-square with 2 degrees of freedom."""
-    squared = np.random.default_rng(0).chisquare(2, 100_000)
-    assert stretch(squared) == pytest.approx(1.0, abs=0.01)
-    assert stretch(4 * squared) == pytest.approx(2.0, abs=0.02)
-
-
 def test_rows_without_weight_are_not_judged(train):
     validation = made(400, seed=1)
     columns = validation.columns()
@@ -81,4 +74,4 @@ def test_rows_without_weight_are_not_judged(train):
     one, other = RadioMapNet(domain, CONFIG), RadioMapNet(domain, CONFIG)
     learn_map(one, train.columns(), lambda: iter([wrong]))
     learn_map(other, train.columns(), lambda: evaluation_batches(validation.subset(np.arange(200)), 200))
-    assert float(one.stretch[...]) == pytest.approx(float(other.stretch[...]), rel=1e-5)
+    assert float(one.temperature[...]) == float(other.temperature[...])
