@@ -14,26 +14,27 @@ from pathlib import Path
 from typing import SupportsIndex
 
 import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
 
 from heimdall_jax.errors import DataError, StorageError, explain
 from heimdall_jax.geodesy import ground_distance_m
 from heimdall_jax.sources.powder_files import (
     LOCATIONS,
     Place,
-    Table,
     beside,
     checked_place,
     not_a_number,
-    read_csv,
-    read_json,
     read_locations,
 )
+from heimdall_jax.sources.powder_tables import COUNTS, FILES, Table, read_csv, read_json
 from heimdall_jax.types import Session
 
 FREQUENCY_HZ = 462.7e6
 REACH_M = 100_000.0
 """A receiver or transmitter further than this from every fixed receiver is at an impossible place."""
-SINGLE = ("single_tx.csv", "single_tx.json", "all_data/single_tx.csv", "all_data/single_tx.json")
+KIND = {0: "no_tx", 1: "single_tx", 2: "two_tx"}
+"""How the data set names the files with so many transmitters at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +42,9 @@ class PowderData:
     """Sessions in the order of time, all with the same receivers in the order of their names; a `SessionSource`.
 
     Attributes:
-        sessions: One per transmission. `session_id` is its timestamp as written. Timestamps name no zone and are
-            taken as UTC, so `start_time_s` may be off by a constant.
+        sessions: One per recording. `session_id` is its timestamp as written. Timestamps name no zone and are
+            taken as UTC, so `start_time_s` may be off by a constant. `truth_deg` is None unless one transmitter was on.
+        places_deg_NXE: Latitude, longitude of each of the X transmitters that were on at once, by session.
         skipped: How often each thing was masked or skipped, by reason.
         origin_deg: Mean of the fixed receivers' places: the same whatever the split.
         file: The file the sessions were read from.
@@ -51,6 +53,7 @@ class PowderData:
     """
 
     sessions: tuple[Session, ...]
+    places_deg_NXE: Float64[ndarray, "N X 2"]
     skipped: dict[str, int]
     origin_deg: Place
     file: Path
@@ -72,8 +75,10 @@ class PowderData:
         return [self.sessions[i] for i in indices]
 
 
-def read_powder(path: str | Path, *, min_receivers: int = 3) -> PowderData:
+def read_powder(path: str | Path, *, min_receivers: int = 3, transmitters: int = 1) -> PowderData:
     """Read the data set's folder, whole or in part, or one CSV or JSON file of its format.
+
+    Of a folder, the file with that count of transmitters at once is read: 0, 1 or 2.
 
     A power of -101 or -Infinity dB means no reading. The receiver is then not present either: here it was mostly off
     (readings go down to a noise floor of -99.7 dB, and receivers are silent for hours), so its silence tells the day
@@ -81,9 +86,13 @@ def read_powder(path: str | Path, *, min_receivers: int = 3) -> PowderData:
 
     Raises:
         StorageError: Nothing readable at `path`.
-        DataError: The files break the format (`powder_files`), a timestamp is repeated, or no row is left.
+        DataError: The files break the format (`powder_tables`), hold another count of transmitters or a timestamp
+            twice, or no row is left.
     """
-    file, notes = _choose(Path(path))
+    if transmitters not in COUNTS:
+        cure = "Ask for one of the counts that the data set has."
+        raise DataError(explain("transmitters at once", got=transmitters, allowed=sorted(COUNTS), cure=cure))
+    file, notes = _choose(Path(path), transmitters)
     locations_file = beside(file, LOCATIONS)
     if locations_file is None and file.suffix.lower() == ".csv":
         cure = f"Put the data set's {LOCATIONS} beside the CSV."
@@ -92,23 +101,24 @@ def read_powder(path: str | Path, *, min_receivers: int = 3) -> PowderData:
         )
     locations = read_locations(locations_file) if locations_file else {}
     fixed = {name: place for name, place in locations.items() if place is not None}
-    table = (read_csv if file.suffix.lower() == ".csv" else read_json)(file, locations)
+    table = (read_csv if file.suffix.lower() == ".csv" else read_json)(file, locations, transmitters)
     if not table.timestamps:
         raise DataError(explain(str(file), got="no rows", allowed="one or more", cure="Fetch the file again."))
     usable = {name: place for name, place in fixed.items() if place != (0.0, 0.0)}
     origin = _origin(usable, table)
     skipped = Counter({"fixed receiver at (0, 0), masked everywhere": len(fixed) - len(usable)})
-    sessions = _sessions(file, table, list(usable.values()), origin, min_receivers, skipped)
+    sessions, places = _sessions(file, table, list(usable.values()), origin, min_receivers, skipped)
     if not sessions:
         got = f"no usable row ({', '.join(f'{n} {reason}' for reason, n in skipped.items() if n)})"
         cure = "Lower data.min_receivers, or give the whole file."
         raise DataError(explain(str(file), got=got, allowed="one or more", cure=cure))
     counts = {reason: n for reason, n in skipped.items() if n}
-    return PowderData(tuple(sessions), counts, origin, file, table.receivers, (*notes, "timestamps taken as UTC"))
+    notes = (*notes, "timestamps taken as UTC")
+    return PowderData(tuple(sessions), places, counts, origin, file, table.receivers, notes)
 
 
-def _choose(path: Path) -> tuple[Path, tuple[str, ...]]:
-    """The file with transmissions at `path`, and what was chosen."""
+def _choose(path: Path, transmitters: int) -> tuple[Path, tuple[str, ...]]:
+    """The file at `path` with so many transmitters at once, and what was chosen."""
     if path.is_file():
         return path, ()
     if not path.is_dir():
@@ -116,7 +126,7 @@ def _choose(path: Path) -> tuple[Path, tuple[str, ...]]:
         raise StorageError(
             explain("POWDER data", got=f"nothing at {path}", allowed="its folder, a CSV or JSON file", cure=cure)
         )
-    cure = "Give the data set's folder with single_tx.csv or single_tx.json."
+    cure = f"Give the data set's folder with {FILES[transmitters]}."
     others = sorted(
         file
         for folder in (path, path / "all_data")
@@ -124,13 +134,14 @@ def _choose(path: Path) -> tuple[Path, tuple[str, ...]]:
         for file in folder.glob(kind)
         if file.name != LOCATIONS
     )
-    single = [path / name for name in SINGLE if (path / name).is_file()]
-    found = single[:1] or others
+    kind = KIND[transmitters]
+    names = [f"{folder}{kind}.{ending}" for folder in ("", "all_data/") for ending in ("csv", "json")]
+    found = [path / name for name in names if (path / name).is_file()][:1] or others
     if not found:
-        raise DataError(explain(str(path), got="a folder without recordings", allowed="single_tx.csv", cure=cure))
+        raise DataError(explain(str(path), got="a folder without recordings", allowed=FILES[transmitters], cure=cure))
     if len(found) > 1:
         got = ", ".join(file.name for file in found)
-        raise DataError(explain(str(path), got=got, allowed="a single-transmitter file", cure=cure))
+        raise DataError(explain(str(path), got=got, allowed=f"a file with {COUNTS[transmitters]}", cure=cure))
     left = [str(file.relative_to(path)) for file in others if file != found[0]]
     chosen = f"read {found[0].relative_to(path)}" + (f", not {', '.join(left)}" if left else "")
     return found[0], (chosen,)
@@ -156,28 +167,27 @@ def _origin(usable: dict[str, Place], table: Table) -> Place:
 
 def _sessions(
     file: Path, table: Table, fixed: list[Place], origin: Place, min_receivers: int, skipped: Counter[str]
-) -> list[Session]:
-    """The table's usable rows in the order of time; `skipped` counts what was masked and left out."""
-    if bool(np.any(np.isnan(table.rss_db_NR) | np.isposinf(table.rss_db_NR))):
-        row, receiver = np.argwhere(np.isnan(table.rss_db_NR) | np.isposinf(table.rss_db_NR))[0]
-        where = f"{file}, {table.timestamps[row]!r}, receiver {table.receivers[receiver]}"
-        raise DataError(not_a_number(where, float(table.rss_db_NR[row, receiver])))
-    for stamp, truth in zip(table.timestamps, table.truth_deg_NE.tolist(), strict=True):
-        checked_place(truth, f"{file}, transmitter at {stamp!r}")
+) -> tuple[list[Session], np.ndarray]:
+    """The table's usable rows in the order of time and their transmitters' places (N, X, E).
+
+    `skipped` counts what was masked and left out.
+    """
+    _check_numbers(file, table)
     times = _times(file, table.timestamps)
     around = np.array(fixed or [origin])
     placed = _near(table.place_deg_NRE, around)
     detected = np.isfinite(table.rss_db_NR)
     heard = detected & placed
     skipped["reading of a receiver at an impossible place, masked"] += int((detected & ~placed).sum())
-    good_truth = _near(table.truth_deg_NE, around)
+    good_truth = _near(table.truth_deg_NXE, around).all(axis=1)
     enough = heard.sum(axis=1) >= min_receivers
     skipped["transmitter at an impossible place"] += int((~good_truth).sum())
     skipped[f"heard by fewer than {min_receivers} receivers"] += int((good_truth & ~enough).sum())
     # Arithmetic on a masked value must stay finite, or its gradient would be NaN: any finite value will do.
     place = np.where(placed[..., None], table.place_deg_NRE, np.array(origin))
     rss = np.where(heard, table.rss_db_NR, 0.0).astype(np.float32)
-    return [
+    rows = sorted(np.flatnonzero(good_truth & enough).tolist(), key=lambda i: (times[i], table.timestamps[i]))
+    sessions = [
         Session(
             session_id=table.timestamps[i],
             start_time_s=times[i],
@@ -186,11 +196,28 @@ def _sessions(
             present_R=heard[i],
             heard_R=heard[i],
             rss_db_R=rss[i],
-            truth_deg=(float(table.truth_deg_NE[i, 0]), float(table.truth_deg_NE[i, 1])),
+            truth_deg=_only(table.truth_deg_NXE[i]),
             frequency_hz=FREQUENCY_HZ,
         )
-        for i in sorted(np.flatnonzero(good_truth & enough).tolist(), key=lambda i: (times[i], table.timestamps[i]))
+        for i in rows
     ]
+    return sessions, table.truth_deg_NXE[rows]
+
+
+def _check_numbers(file: Path, table: Table) -> None:
+    """Every power is a number or missing, and every transmitter's place is on Earth."""
+    if bool(np.any(np.isnan(table.rss_db_NR) | np.isposinf(table.rss_db_NR))):
+        row, receiver = np.argwhere(np.isnan(table.rss_db_NR) | np.isposinf(table.rss_db_NR))[0]
+        where = f"{file}, {table.timestamps[row]!r}, receiver {table.receivers[receiver]}"
+        raise DataError(not_a_number(where, float(table.rss_db_NR[row, receiver])))
+    for stamp, truths in zip(table.timestamps, table.truth_deg_NXE.tolist(), strict=True):
+        for truth in truths:
+            checked_place(truth, f"{file}, transmitter at {stamp!r}")
+
+
+def _only(truth_deg_XE: np.ndarray) -> Place | None:
+    """The place of a recording's transmitter, if there is exactly one."""
+    return (float(truth_deg_XE[0, 0]), float(truth_deg_XE[0, 1])) if len(truth_deg_XE) == 1 else None
 
 
 def _near(place_deg: np.ndarray, around_deg: np.ndarray) -> np.ndarray:

@@ -98,12 +98,6 @@ def test_json_and_csv_of_one_transmission_agree(powder_folder, split, count):
         assert_same(session, by_id[session.session_id])
 
 
-@pytest.mark.parametrize("name", ["two_tx.csv", "all_data/no_tx.json"])
-def test_other_counts_of_transmitters_are_named(powder_folder, name):
-    with pytest.raises(DataError, match=r"exactly one transmitter.*single_tx"):
-        read_powder(powder_folder / name)
-
-
 def test_values_and_masks_of_a_row(tmp_path):
     data = read_powder(write(tmp_path))
     assert data.receivers == ("bus", "east", "north", "south")
