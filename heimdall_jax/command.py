@@ -64,6 +64,8 @@ class EvaluateArguments:
     """Folder for metrics.json; by default RUN for the run's own test, else RUN/evaluations/NAME."""
     conditions: int | None = None
     """Also measure a simulated run at each clock, on up to this many transmissions (5,300 leave 4,300 that count)."""
+    report: bool = False
+    """Also draw the figures, write report.html, and store both with the tracked run."""
     debug: bool = False
     """Show tracebacks."""
 

@@ -93,13 +93,17 @@ def start_tracking(tracker: Tracker, config: Config, folder: Path) -> None:
             part.replace(folder / CONFIG)
         finally:
             part.unlink(missing_ok=True)
+    run_id = tracker.start(folder.name, asdict(config), tracked_id(folder))
+    write_atomically(folder / TRACKED, json.dumps({"run_id": run_id}).encode())
+
+
+def tracked_id(folder: Path) -> str | None:
+    """Id of the tracked run that this folder began; None if there is none yet, or it was not tracked.
+
+    Raises:
+        StorageError: The folder's note of it cannot be read.
+    """
     note = folder / TRACKED
-    run_id = tracker.start(folder.name, asdict(config), _tracked(note))
-    write_atomically(note, json.dumps({"run_id": run_id}).encode())
-
-
-def _tracked(note: Path) -> str | None:
-    """Id of the tracked run that this folder began; None if there is none yet, or it was not tracked."""
     if not note.exists():
         return None
     try:

@@ -10,7 +10,14 @@ def main(arguments: list[str]) -> None:
     parsed = tyro.cli(EvaluateArguments, args=arguments)
     from heimdall_jax.pipeline import evaluate
 
-    evaluate(parsed.run, data_path=parsed.data, split=parsed.split, out=parsed.out, conditions=parsed.conditions)
+    evaluate(
+        parsed.run,
+        data_path=parsed.data,
+        split=parsed.split,
+        out=parsed.out,
+        conditions=parsed.conditions,
+        report=parsed.report,
+    )
 
 
 if __name__ == "__main__":

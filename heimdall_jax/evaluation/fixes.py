@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64
 from numpy import ndarray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,4 +50,4 @@ class Fixes:
         """Distance (N,) in metres from each transmitter to the nearest place that was trained on."""
         if self.trained_m_ME is None:
             return None
-        return cKDTree(self.trained_m_ME).query(self.truth_m_NE)[0]
+        return KDTree(self.trained_m_ME).query(self.truth_m_NE)[0]
