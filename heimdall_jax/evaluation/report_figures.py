@@ -48,7 +48,7 @@ def error_cdf(fixes: Fixes, metrics: Mapping[str, Any]) -> Panel:
 
     def draw(figure: Any, axes: Any) -> None:
         for number, (name, error_m) in enumerate(series.items()):
-            style: dict[str, Any] = {"linewidth": 1.2, "linestyle": DASHES[number % len(DASHES)]}
+            style: dict[str, Any] = {"color": f"C{number}", "linewidth": 1.2, "linestyle": DASHES[number % len(DASHES)]}
             style |= {"model": {"color": BLUE, "linewidth": 2.5}, "bound": {"color": "k"}}.get(name, {})
             share = np.linspace(0, 1, 201)
             axes.plot(np.maximum(np.quantile(error_m, share), LEAST_M), share, label=name, **style)

@@ -51,12 +51,13 @@ def fix_map(fixes: Fixes) -> Panel:
             box = {"facecolor": "white", "edgecolor": ORANGE, "boxstyle": "round,pad=0.15"}
             axes.annotate(str(number), ends[0], fontsize=8, ha="center", va="center", bbox=box)
         axes.set_aspect("equal", adjustable="datalim")
+        axes.locator_params(nbins=5)
         in_metres(axes.xaxis, "east")
         in_metres(axes.yaxis, "north")
         grid(axes)
         names = [f"{number}: {fixes.session_ids[fix]}, {_told(fixes, fix)}" for number, fix in enumerate(worst, 1)]
         axes.set_title("largest errors (orange, from truth to fix)\n" + "\n".join(names), fontsize=7, loc="left")
-        figure.legend(loc="outside lower center", ncols=3, fontsize=8, markerscale=2)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8, markerscale=1.5)
 
     named = "; ".join(f"{fixes.session_ids[fix]} ({_told(fixes, fix)})" for fix in worst)
     some = "" if len(with_region) == len(fixes.error_m_N) else f" (drawn for {len(with_region)} of them)"
