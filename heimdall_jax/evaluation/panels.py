@@ -11,7 +11,7 @@ import numpy as np
 
 SIZE_IN, DOTS_PER_INCH = (4.8, 3.7), 200
 """So that a label of 10 points is still 10 pixels high where the picture is shrunk to a telephone's 370."""
-BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#767676"
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#767676"
 """Told apart by colour-blind readers too (Okabe and Ito 2008)."""
 
 

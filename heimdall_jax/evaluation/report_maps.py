@@ -11,6 +11,7 @@ from heimdall_jax.evaluation.calibration import inside_region, squared_mahalanob
 from heimdall_jax.evaluation.fixes import Fixes
 from heimdall_jax.evaluation.panels import (
     BLUE,
+    GREEN,
     GREY,
     ORANGE,
     Panel,
@@ -69,7 +70,7 @@ def fix_map(fixes: Fixes) -> Panel:
         f"Map of {len(fixes.error_m_N):,} truths and fixes, regions and receivers; the worst fixes are {named}.",
         ("transmission", "error", "68 % radius", "inside 68 %", "receivers", "truth east, north", "fix east, north"),
         _rows(fixes),
-        drawn(draw, (4.8, 6.2)),
+        drawn(draw, (4.8, 5.8)),
     )
 
 
@@ -144,7 +145,7 @@ def _draw_receivers(axes: Any, fixes: Fixes) -> None:
     if moving:
         axes.plot(*np.concatenate(moving).T, ".", color=GREY, alpha=0.3, markersize=2, label="moving receiver")
     if standing:
-        axes.plot(*np.concatenate(standing).T, "^", color="#009e73", markersize=5, label="receiver")
+        axes.plot(*np.concatenate(standing).T, "^", color=GREEN, markersize=6, mec="white", zorder=5, label="receiver")
 
 
 def _draw_regions(axes: Any, fixes: Fixes, chosen: np.ndarray) -> None:
