@@ -129,7 +129,7 @@ def test_a_large_map_says_what_it_leaves_out():
     assert "drawn for" not in fix_map(some_fixes(REGIONS_DRAWN)).caption
 
 
-def test_receivers_are_on_the_map(monkeypatch):
+def test_receivers_are_on_the_map():
     """Green triangles stand; they go when no receiver took part."""
 
     def green(fixes) -> int:
