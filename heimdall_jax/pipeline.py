@@ -124,7 +124,8 @@ def evaluate(
     if report:
         drawn = write_report(run, assessment, out)
         files["report"] = drawn[0]
-        console.print(f"note: {track_report(run, drawn, f'report/{elsewhere}'.rstrip('/'))}", highlight=False)
+        note = track_report(run, drawn, f"report/{elsewhere}".rstrip("/"))
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
     console.print(closing_table(metrics, files))
     if rows is not None:
         write_metrics(out / CONDITIONS, {"rows": rows})

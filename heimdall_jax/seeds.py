@@ -20,7 +20,7 @@ from heimdall_jax.evaluation.spread import spread_table, spreads
 from heimdall_jax.evaluation.summary import write_metrics
 from heimdall_jax.export.bundle import MANIFEST
 from heimdall_jax.pipeline import METRICS, evaluate, train
-from heimdall_jax.run import CONFIG, begin, changed_settings
+from heimdall_jax.run import CONFIG, FREE, begin, changed_settings
 
 SEEDS = "seeds.json"
 FOLDER = re.compile(r"seed-(\d+)")
@@ -28,8 +28,8 @@ OF_THE_DATA = ("source", "path", "split", "limit", "min_receivers")
 """Settings under `data` in which runs of one result are alike."""
 TOLD = 3
 """Differences named in an error: worlds differ in many."""
-OF_A_RUN = ("seed", "data.path", "data.split", "data.cache", "tracking.", "training.checkpoint_seconds")
-"""Settings that may differ without a word."""
+OF_A_RUN = (*FREE, "seed", "data.path", "data.split")
+"""Settings that differ without a word; a path may be written in several ways, and other data are refused."""
 
 
 def train_seeds(

@@ -29,9 +29,9 @@ def test_a_circles_radius_is_scipys_chi_and_a_needles_the_normals():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.floats(1, 1e4), st.floats(1, 500), st.floats(0, 3.2))
+@given(st.floats(1, 1e4), st.floats(1, 100), st.floats(0, 3.2))
 def test_radius_and_area_are_those_of_one_ellipse_at_a_time(size_m, ratio, turn):
-    """Oracle: geodesy's, which integrates the density in polar coordinates, one covariance at a time."""
+    """Oracle: geodesy's, which integrates the density in polar coordinates; good to 1e-3 there."""
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     covariance_m2 = rotation @ np.diag([size_m**2, (size_m / ratio) ** 2]) @ rotation.T
     covariance_m2 = (covariance_m2 + covariance_m2.T) / 2

@@ -129,16 +129,15 @@ def test_a_large_map_says_what_it_leaves_out():
     assert "drawn for" not in fix_map(some_fixes(REGIONS_DRAWN)).caption
 
 
-def test_receivers_are_on_the_map():
-    """Green triangles stand; they go when no receiver took part."""
-
-    def green(fixes) -> int:
+def test_receivers_that_stand_are_green_triangles_and_others_are_not():
+    def green(*present: bool) -> int:
+        fixes = some_fixes(present_NR=np.tile(present, (400, 1)), heard_NR=np.zeros((400, 4), bool))
         pixels = np.asarray(Image.open(io.BytesIO(fix_map(fixes).png)).convert("RGB")).astype(int)
         return int((np.abs(pixels - (0x00, 0x9E, 0x73)).sum(axis=-1) < 30).sum())
 
-    nobody = some_fixes(present_NR=np.zeros((400, 4), bool), heard_NR=np.zeros((400, 4), bool))
-    assert green(FIXES) > 100
-    assert green(nobody) == 0
+    one, both = green(True, False, False, False), green(True, True, False, False)
+    assert 50 < one < both
+    assert green(False, False, True, False) == green(False, False, False, False) == 0  # a bus alone; nobody
 
 
 def test_errors_by_receivers_are_grouped_by_count():
