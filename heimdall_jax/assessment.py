@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data
-from heimdall_jax.evaluation.baselines import BASELINES, SIMPLE, evaluate_baselines, possible
+from heimdall_jax.evaluation.baselines import BASELINES, SIMPLE, baseline_errors_m, possible
 from heimdall_jax.evaluation.bayes import posterior_mean
 from heimdall_jax.evaluation.bounds import bound_of_covariances
 from heimdall_jax.evaluation.calibration import fit_recalibration, squared_mahalanobis
 from heimdall_jax.evaluation.conditions import Condition, by_clock
 from heimdall_jax.evaluation.controls import no_radio
+from heimdall_jax.evaluation.fixes import Fixes
+from heimdall_jax.evaluation.regions import isotropic_region, isotropic_sigma_m
 from heimdall_jax.evaluation.summary import Errors, bound_of_errors, error_summary, ground_error_m, summarize
 from heimdall_jax.evaluation.world_bound import fused_covariances
 from heimdall_jax.run import Run
@@ -23,46 +25,104 @@ from heimdall_jax.training.dataset import HeimdallDataset
 from heimdall_jax.types import Sample
 
 
+class Assessment(NamedTuple):
+    """`metrics.json` of a model, and the fixes that it sums up."""
+
+    metrics: dict[str, Any]
+    fixes: Fixes
+
+
 def measure(run: Run, data: Data, *, own: Data) -> dict[str, Any]:
     """`metrics.json` of a model on the test side, or on validation where the split has no test.
 
     `own` is what the model was trained on: the baselines are fitted on its training and validation rows.
     """
+    return assess(run, data, own=own).metrics
+
+
+def assess(run: Run, data: Data, *, own: Data) -> Assessment:
+    """The same with every fix."""
     side = data.test or data.validation
     assert side is not None
     measured = side.subset(np.flatnonzero(side.columns()["weight"] > 0))
-    trainer, origin = run.trainer, run.domain.origin_deg
-    columns = measured.columns()
-    position_m, covariance_m2 = trainer.predict(run.state, batches_of(run.config, measured))
-    controls = {}
-    if "rss_db" in trainer.inputs:
-        silent = (no_radio(batch, run.domain.feature_mean) for batch in batches_of(run.config, measured))
-        blind_m, _ = trainer.predict(run.state, silent)
-        controls["no_radio"] = error_summary(ground_error_m(blind_m, columns["position_m"], origin))
-    which = possible(SIMPLE if data.world is not None else BASELINES, columns)
-    baselines = dict(evaluate_baselines(_fitting_rows(own), columns, which, origin_deg=origin))
+    columns, origin, real = measured.columns(), run.domain.origin_deg, data.world is None
+    answer = run.trainer.predict(run.state, batches_of(run.config, measured))
+    which = possible(BASELINES if real else SIMPLE, columns)
+    others = dict(baseline_errors_m(_fitting_rows(own), columns, which, origin_deg=origin))
     bound, best, bound_m2 = _bound(data, measured, origin)
-    baselines |= best
     metrics = summarize(
-        position_m,
-        covariance_m2,
+        *answer,
         columns["position_m"],
         origin_deg=origin,
         dataset=data.name,
         split=data.split if data.test is not None else f"{data.split} (validation)",
         truth_error_m=columns["position_error_m"],
-        start_time_s=measured.start_time_s if data.world is None else None,
-        baselines=baselines,
-        controls=controls,
+        start_time_s=measured.start_time_s if real else None,
+        baselines={name: error_summary(error_m) for name, error_m in (others | best).items()},
+        controls=_controls(run, measured, origin),
         bound=bound,
     )
-    seen = set() if data.world is not None or own.train is None else set(own.train.session_ids)
+    seen = set() if not real or own.train is None else set(own.train.session_ids)
     metrics["n_trained_on"] = len(seen.intersection(measured.session_ids))
+    if real:
+        metrics["baseline_regions"] = _baseline_regions(own, others, columns, origin)
     if bound_m2 is not None:
-        condition = Condition.of(columns, (position_m, covariance_m2), bound_m2, origin)
+        condition = Condition.of(columns, answer, bound_m2, origin)
         usable = np.asarray(columns["timing_valid"].any(axis=(1, 2)))
         metrics["by_clock"] = by_clock(condition, columns["clock_sigma_s"], usable)
-    return metrics | {"skipped": data.skipped, "notes": list(data.notes), "step": run.step}
+    metrics |= {"skipped": data.skipped, "notes": list(data.notes), "step": run.step}
+    return Assessment(metrics, _fixes(run, measured, answer, own, others | best, bound_m2))
+
+
+def _controls(run: Run, measured: HeimdallDataset, origin: tuple[float, float]) -> dict[str, Errors]:
+    """Errors of the model with what it should need taken away."""
+    if "rss_db" not in run.trainer.inputs:
+        return {}
+    silent = (no_radio(batch, run.domain.feature_mean) for batch in batches_of(run.config, measured))
+    blind_m, _ = run.trainer.predict(run.state, silent)
+    return {"no_radio": error_summary(ground_error_m(blind_m, measured.columns()["position_m"], origin))}
+
+
+def _baseline_regions(
+    own: Data, others: Mapping[str, np.ndarray], columns: Sample, origin: tuple[float, float]
+) -> dict[str, dict[str, Any]]:
+    """The circle of each baseline: as large as its errors on validation say when it is fitted on training alone."""
+    assert own.train is not None
+    assert own.validation is not None
+    held_out = own.validation.columns()
+    scatter_m = held_out["position_error_m"][held_out["weight"] > 0]
+    missed_m = baseline_errors_m(own.train.columns(), held_out, list(others), origin_deg=origin)
+    sigma_m = {name: isotropic_sigma_m(error_m, scatter_m) for name, error_m in missed_m.items()}
+    truth_error_m = columns["position_error_m"]
+    return {name: isotropic_region(error_m, truth_error_m, sigma_m[name]) for name, error_m in others.items()}
+
+
+def _fixes(
+    run: Run,
+    measured: HeimdallDataset,
+    answer: tuple[np.ndarray, np.ndarray],
+    own: Data,
+    others: Mapping[str, np.ndarray],
+    bound_m2: np.ndarray | None,
+) -> Fixes:
+    columns, trained = measured.columns(), None
+    if own.train is not None and not (own.world is not None and own.world.config.endless):
+        rows = own.train.columns()
+        trained = rows["position_m"][rows["weight"] > 0].astype(np.float64)
+    truth_m, position_m = (np.asarray(place, np.float64) for place in (columns["position_m"], answer[0]))
+    return Fixes(
+        session_ids=tuple(measured.session_ids),
+        truth_m_NE=truth_m,
+        position_m_NE=position_m,
+        covariance_m2_NEE=np.asarray(answer[1], np.float64),
+        error_m_N=ground_error_m(position_m, truth_m, run.domain.origin_deg),
+        heard_NR=columns["heard"],
+        present_NR=columns["present"],
+        receiver_m_NRE=columns["receiver_m"].astype(np.float64),
+        other_error_m=others,
+        bound_m2_NEE=bound_m2,
+        trained_m_ME=trained,
+    )
 
 
 def recalibration(run: Run, validation: HeimdallDataset) -> list[float]:
@@ -84,8 +144,8 @@ def _fitting_rows(own: Data) -> Sample:
 
 def _bound(
     data: Data, measured: HeimdallDataset, origin: tuple[float, float]
-) -> tuple[dict[str, Any] | None, dict[str, Errors], np.ndarray | None]:
-    """The bound of a simulated world, the estimator that is it, and each fix's covariance, where there are such.
+) -> tuple[dict[str, Any] | None, dict[str, np.ndarray], np.ndarray | None]:
+    """The bound of a simulated world, errors of the estimator that is it, and each fix's covariance, where there are.
 
     Where arrival times are read: Cramér-Rao for times and powers. In a fixed world of powers: the posterior mean.
     """
@@ -103,7 +163,7 @@ def _bound(
     sent = sessions.transmissions(measured.source_indices.tolist())
     best_m, _ = posterior_mean(world, np.asarray(sent.received_power_dbm_R), np.asarray(sent.heard_R))
     errors = ground_error_m(best_m, columns["position_m"], origin)
-    return bound_of_errors("posterior mean", errors), {"posterior_mean": error_summary(errors)}, None
+    return bound_of_errors("posterior mean", errors), {"posterior_mean": errors}, None
 
 
 def batches_of(config: Config, side: HeimdallDataset) -> Iterator[Sample]:

@@ -41,29 +41,35 @@ class TrainArguments:
     """random, time, block, none or a JSON file (short for --data.split)."""
     out: Path | None = None
     """Run folder; by default a new one under runs/."""
+    seeds: int | None = None
+    """Make so many runs, OUT/seed-N, with seeds from --seed on; those that are finished are left as they are."""
     resume: bool = False
-    """Continue the run in --out from its last checkpoint, with its own config."""
+    """Continue the run in --out from its last checkpoint, with its own config; with --seeds, those that stopped."""
     debug: bool = False
     """Run without jit so that breakpoints work, and show tracebacks."""
 
 
 @dataclass(frozen=True)
 class EvaluateArguments:
-    """Measure a finished run on any data set and split; never trains.
+    """Measure finished runs on any data set and split; never trains.
 
-    Examples: evaluate.py RUN · evaluate.py RUN --data FOLDER --split none
+    Examples: evaluate.py RUN · evaluate.py RUN --data FOLDER --split none · evaluate.py RUN RUN RUN
     """
 
     run: tyro.conf.Positional[Path]
-    """Run folder that train.py left."""
+    """Run folder that train.py left, or a folder that holds seed-0, seed-1, ..."""
+    others: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """More runs of the same data and split: then also each metric's mean and spread over all of them."""
     data: str | None = None
     """Data set's folder or file; by default the run's own."""
     split: str | None = None
     """random, time, block, none (every row) or a JSON file; by default the run's own."""
     out: Path | None = None
-    """Folder for metrics.json; by default RUN for the run's own test, else RUN/evaluations/NAME."""
+    """Folder for the results; by default RUN for the run's own test, else RUN/evaluations/NAME."""
     conditions: int | None = None
     """Also measure a simulated run at each clock, on up to this many transmissions (5,300 leave 4,300 that count)."""
+    report: bool = False
+    """Also draw the figures, write report.html, and store both with the tracked run."""
     debug: bool = False
     """Show tracebacks."""
 
@@ -77,8 +83,8 @@ def parse_train(arguments: list[str]) -> TrainArguments:
     """
     base = configs.load(_value_of(arguments, "--config") or "simulation")
     out = _value_of(arguments, "--out")
-    if "--resume" in arguments and out is not None and (Path(out) / "config.yaml").exists():
-        base = configs.load(str(Path(out) / "config.yaml"))
+    if "--resume" in arguments and out is not None and (saved := _saved_configs(Path(out))):
+        base = configs.load(str(saved[0]))
     parsed = tyro.cli(TrainArguments, args=arguments, default=TrainArguments(settings=base))
     changes = {key: value for key, value in (("path", parsed.data), ("split", parsed.split)) if value is not None}
     data = dataclasses.replace(parsed.settings.data, **changes)
@@ -137,6 +143,12 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _saved_configs(out: Path) -> list[Path]:
+    """Of the run in a folder, or of the runs of several seeds in it, the first seed's first."""
+    several = sorted(out.glob("seed-*/config.yaml"), key=lambda path: (len(path.parent.name), path.parent.name))
+    return [path for path in (out / "config.yaml", *several) if path.exists()]
 
 
 def _value_of(arguments: list[str], flag: str) -> str | None:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from heimdall_jax.assessment import batches_of, measure, recalibration, takes_any_order
+from heimdall_jax.assessment import assess, batches_of, measure, recalibration, takes_any_order
 from heimdall_jax.conditions import measure_conditions
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data, fresh_samples, load_data, load_test_data, radio_map
@@ -26,6 +26,7 @@ from heimdall_jax.export.parity import Report
 from heimdall_jax.features.extract import samples_needed
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.registry.recordings import recording_inputs
+from heimdall_jax.report import FIGURES, track_report, write_report
 from heimdall_jax.run import (
     CHECKPOINTS,
     CONFIG,
@@ -47,7 +48,7 @@ from heimdall_jax.training.map_fit import learn_map
 from heimdall_jax.training.step import Trainer
 from heimdall_jax.types import Sample
 
-METRICS, MODEL, CONDITIONS, FIGURES = "metrics.json", "model.onnx", "conditions.json", "figures"
+METRICS, MODEL, CONDITIONS = "metrics.json", "model.onnx", "conditions.json"
 PROBES, RECORDED_PROBES = 32, 8
 
 
@@ -95,6 +96,7 @@ def evaluate(
     split: str | None = None,
     out: Path | None = None,
     conditions: int | None = None,
+    report: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Measure the best model of a run on any data set and split of its kind; nothing is trained.
@@ -105,6 +107,7 @@ def evaluate(
         split: Whose test side is measured, every row for `none`; the run's own if None.
         out: Folder for `metrics.json`; the run folder for its own data and split, else one under `evaluations`.
         conditions: Also measure a simulated run that reads times at each clock, on so many transmissions each.
+        report: Also draw figures and write a page of them, and store both with the tracked run.
         console: Where progress and the table go; standard output if None.
 
     Returns:
@@ -115,31 +118,41 @@ def evaluate(
     """
     console = console or Console()
     run = open_run(folder)
-    config = run.config
-    changes = {key: value for key, value in (("path", data_path), ("split", split)) if value is not None}
-    if changes and config.data.source == "simulation":
-        cure = "Leave them out; a simulated run is measured on its own world's new places."
-        raise ConfigError(explain("--data, --split", got=changes, allowed="nothing for simulation", cure=cure))
-    asked = dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
+    asked = _asked(run.config, data_path, split)
     _remember_compilations(folder.parent)
-    with Display(console, config.training.batch_size) as display:
-        cache = _cache(config, folder)
+    with Display(console, run.config.training.batch_size) as display:
+        cache = _cache(run.config, folder)
         data = load_test_data(asked, run.domain, cache=cache, progress=display.reading)
         _report(console, data)
-        own = load_data(config, cache=cache)
-        metrics = measure(run, data, own=own)
+        own = load_data(run.config, cache=cache)
+        assessment = assess(run, data, own=own)
         rows = None
         if conditions is not None:
             rows = measure_conditions(run, own, conditions, cache=cache, progress=display.reading)
-    if out is None:
-        out = folder if not changes else folder / "evaluations" / f"{Path(asked.data.path).name}-{data.split}"
+    elsewhere = "" if data_path is None and split is None else f"{Path(asked.data.path).name}-{data.split}"
+    out = out or (folder / "evaluations" / elsewhere if elsewhere else folder)
+    metrics, files = assessment.metrics, {"metrics": out / METRICS}
     write_metrics(out / METRICS, metrics)
-    console.print(closing_table(metrics, {"metrics": out / METRICS}))
+    if report:
+        drawn = write_report(run, assessment, out)
+        files["report"] = drawn[0]
+        note = track_report(run, drawn, f"report/{elsewhere}".rstrip("/"))
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    console.print(closing_table(metrics, files))
     if rows is not None:
         write_metrics(out / CONDITIONS, {"rows": rows})
         error_against_clock(rows, out / FIGURES / "clocks.png")
         console.print(conditions_table(rows))
     return metrics
+
+
+def _asked(config: Config, data_path: str | None, split: str | None) -> Config:
+    """A run's config with the data and split to measure it on."""
+    changes = {key: value for key, value in (("path", data_path), ("split", split)) if value is not None}
+    if changes and config.data.source == "simulation":
+        cure = "Leave them out; a simulated run is measured on its own world's new places."
+        raise ConfigError(explain("--data, --split", got=changes, allowed="nothing for simulation", cure=cure))
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
 
 
 class _Fit(NamedTuple):

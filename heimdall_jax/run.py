@@ -69,7 +69,7 @@ def begin(config: Config, folder: Path, *, resume: bool) -> None:
         if not saved.exists():
             cure = "Give --out with the run's folder, or leave --resume out."
             raise StorageError(explain(f"resume {folder}", got=f"no {CONFIG}", allowed="a run folder", cure=cure))
-        changed = _differing(asdict(configs.load(str(saved))), asdict(config))
+        changed = changed_settings(asdict(configs.load(str(saved))), asdict(config))
         differing = [name for name in changed if not name.startswith(FREE)]
         if differing:
             cure = "Leave those settings out, or start a new run."
@@ -98,13 +98,17 @@ def start_tracking(tracker: Tracker, config: Config, folder: Path) -> None:
             part.replace(folder / CONFIG)
         finally:
             part.unlink(missing_ok=True)
+    run_id = tracker.start(folder.name, asdict(config), tracked_id(folder))
+    write_atomically(folder / TRACKED, json.dumps({"run_id": run_id}).encode())
+
+
+def tracked_id(folder: Path) -> str | None:
+    """Id of the tracked run that this folder began; None if there is none yet, or it was not tracked.
+
+    Raises:
+        StorageError: The folder's note of it cannot be read.
+    """
     note = folder / TRACKED
-    run_id = tracker.start(folder.name, asdict(config), _tracked(note))
-    write_atomically(note, json.dumps({"run_id": run_id}).encode())
-
-
-def _tracked(note: Path) -> str | None:
-    """Id of the tracked run that this folder began; None if there is none yet, or it was not tracked."""
     if not note.exists():
         return None
     try:
@@ -185,12 +189,12 @@ def _domain(tree: dict[str, Any]) -> Domain:
     return Domain(**fields)
 
 
-def _differing(old: dict[str, Any], new: dict[str, Any], where: str = "") -> list[str]:
+def changed_settings(old: dict[str, Any], new: dict[str, Any], where: str = "") -> list[str]:
     """Dotted names of the leaves in which two config trees differ."""
     names = []
     for key, value in old.items():
         if isinstance(value, dict):
-            names += _differing(value, new[key], f"{where}{key}.")
+            names += changed_settings(value, new[key], f"{where}{key}.")
         elif value != new[key]:
             names.append(f"{where}{key}")
     return names

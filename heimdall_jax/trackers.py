@@ -27,10 +27,14 @@ class Row(NamedTuple):
 
 @runtime_checkable
 class Tracker(Protocol):
-    """What the training loop needs of a tracking system; `start` comes first, `finish` last."""
+    """What runs need of a tracking system; `start` comes first and `finish` last, or `attach` first."""
 
     def start(self, run_name: str, parameters: Mapping[str, object], run_id: str | None = None) -> str:
         """Begin a run, or continue the one with this id; nested parameters are flattened with dots."""
+        ...
+
+    def attach(self, run_id: str) -> None:
+        """Take up a run only to add files to it: it stays as it was, running or ended."""
         ...
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -45,8 +49,8 @@ class Tracker(Protocol):
         """Highest step the run has stored, -1 if none."""
         ...
 
-    def log_artifact(self, path: Path) -> None:
-        """Store a copy of a file."""
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        """Store a copy of a file, in a folder among the run's files."""
         ...
 
     def register_model(self, onnx_path: Path, manifest: Mapping[str, Any], name: str, alias: str) -> str:
@@ -64,6 +68,8 @@ class NoopTracker:
     def start(self, run_name: str, parameters: Mapping[str, object], run_id: str | None = None) -> str:
         return run_id or ""
 
+    def attach(self, run_id: str) -> None: ...
+
     def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
     def flush(self) -> None: ...
@@ -71,7 +77,7 @@ class NoopTracker:
     def last_step(self) -> int:
         return -1
 
-    def log_artifact(self, path: Path) -> None: ...
+    def log_artifact(self, path: Path, folder: str = "") -> None: ...
 
     def register_model(self, onnx_path: Path, manifest: Mapping[str, Any], name: str, alias: str) -> str:
         return ""
@@ -121,7 +127,7 @@ class MemoryRun:
     name: str
     parameters: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, dict[int, float]] = field(default_factory=dict)
-    artifacts: list[Path] = field(default_factory=list)
+    artifacts: dict[str, Path] = field(default_factory=dict)
     status: str = "RUNNING"
 
 
@@ -136,14 +142,19 @@ class MemoryTracker:
         self._run_id = ""
 
     def start(self, run_name: str, parameters: Mapping[str, object], run_id: str | None = None) -> str:
+        if run_id is not None:
+            self.attach(run_id)
         self._run_id = run_id or f"memory-{len(self.runs)}"
-        if run_id is not None and run_id not in self.runs:
-            raise no_such_run(run_id, "this process")
         run = self.runs.setdefault(self._run_id, MemoryRun(run_name))
         run.parameters = flatten(parameters) | run.parameters
         run.status = "RUNNING"
         self._buffer.start({key: set(values) for key, values in run.metrics.items()})
         return self._run_id
+
+    def attach(self, run_id: str) -> None:
+        if run_id not in self.runs:
+            raise no_such_run(run_id, "this process")
+        self._run_id = run_id
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._buffer.add(step, metrics)
@@ -156,8 +167,8 @@ class MemoryTracker:
     def last_step(self) -> int:
         return self._buffer.last_step
 
-    def log_artifact(self, path: Path) -> None:
-        self.runs[self._run_id].artifacts.append(path)
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        self.runs[self._run_id].artifacts[f"{folder}/{path.name}".lstrip("/")] = path
 
     def register_model(self, onnx_path: Path, manifest: Mapping[str, Any], name: str, alias: str) -> str:
         versions = self.models.setdefault(name, [])

@@ -65,6 +65,10 @@ class MlflowTracker:
         self._buffer.start({key: {metric.step for metric in metrics} for key, metrics in history.items()})
         return self._run_id
 
+    def attach(self, run_id: str) -> None:
+        with self._storing("tracked run"):
+            self._run_id = self._find_run(run_id).info.run_id
+
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._buffer.add(step, metrics)
 
@@ -78,9 +82,9 @@ class MlflowTracker:
     def last_step(self) -> int:
         return self._buffer.last_step
 
-    def log_artifact(self, path: Path) -> None:
+    def log_artifact(self, path: Path, folder: str = "") -> None:
         with self._storing(f"artifact {path.name}"):
-            self._client.log_artifact(self._run_id, str(path))
+            self._client.log_artifact(self._run_id, str(path), folder or None)
 
     def register_model(self, onnx_path: Path, manifest: Mapping[str, Any], name: str, alias: str) -> str:
         """Store the ONNX model, its signature and its manifest, and point the alias at the new version.

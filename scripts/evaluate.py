@@ -8,9 +8,16 @@ from heimdall_jax.command import EvaluateArguments, leave, run_script
 def main(arguments: list[str]) -> None:
     """Parse and evaluate."""
     parsed = tyro.cli(EvaluateArguments, args=arguments)
-    from heimdall_jax.pipeline import evaluate
+    from heimdall_jax.seeds import evaluate_runs
 
-    evaluate(parsed.run, data_path=parsed.data, split=parsed.split, out=parsed.out, conditions=parsed.conditions)
+    evaluate_runs(
+        (parsed.run, *parsed.others),
+        data_path=parsed.data,
+        split=parsed.split,
+        out=parsed.out,
+        conditions=parsed.conditions,
+        report=parsed.report,
+    )
 
 
 if __name__ == "__main__":

@@ -13,10 +13,14 @@ def main(arguments: list[str]) -> None:
     import jax
 
     from heimdall_jax.pipeline import train
+    from heimdall_jax.seeds import train_seeds
 
     out = parsed.out or Path("runs") / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     with jax.disable_jit() if parsed.debug else contextlib.nullcontext():
-        train(parsed.settings, out, resume=parsed.resume)
+        if parsed.seeds is None:
+            train(parsed.settings, out, resume=parsed.resume)
+        else:
+            train_seeds(parsed.settings, out, parsed.seeds, resume=parsed.resume)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "datasets": EVERYTHING,
     "assessment": EVERYTHING,
     "conditions": EVERYTHING,
+    "report": EVERYTHING,
+    "seeds": EVERYTHING,
     "preparation": EVERYTHING,
     "locating": EVERYTHING,
     "locating_model": EVERYTHING,

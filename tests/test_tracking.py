@@ -154,7 +154,8 @@ def test_noop_does_nothing(tmp_path):
     assert tracker.start("x", {}, None) == ""
     tracker.log(0, {"loss": 1.0})
     tracker.flush()
-    tracker.log_artifact(tmp_path)
+    tracker.attach("x")
+    tracker.log_artifact(tmp_path, "report")
     assert tracker.last_step() == -1
     assert tracker.register_model(tmp_path, {}, "n", "a") == ""
     tracker.finish()
@@ -165,6 +166,31 @@ def test_continuing_an_unknown_run_is_refused(run_folder):
     for tracker in (MemoryTracker(), open_tracker(TrackingConfig(), run_folder)):
         with pytest.raises(StorageError, match=r"tracked run: got 0{32}"):
             tracker.start("night", {}, "0" * 32)
+
+
+@pytest.mark.parametrize("status", ["FAILED", "RUNNING"])
+def test_files_are_added_to_a_run_that_stays_as_it_was(run_folder, tmp_path, status):
+    first, memory = open_tracker(TrackingConfig(), run_folder), MemoryTracker()
+    page = tmp_path / "report.html"
+    page.write_text("page")
+    run_id, other_id = first.start("night", {"seed": 0}), memory.start("night", {"seed": 0})
+    if status != "RUNNING":
+        first.finish(status)
+        memory.finish(status)
+    later = open_tracker(TrackingConfig(), run_folder)
+    for tracker, its_id in ((later, run_id), (memory, other_id)):
+        tracker.attach(its_id)
+        tracker.log_artifact(page, "report")
+    client = reader(run_folder)
+    assert client.get_run(run_id).info.status == memory.runs[other_id].status == status
+    assert [entry.path for entry in client.list_artifacts(run_id, "report")] == ["report/report.html"]
+    assert list(memory.runs[other_id].artifacts) == ["report/report.html"]
+
+
+def test_files_of_an_unknown_run_are_refused(run_folder):
+    for tracker in (MemoryTracker(), open_tracker(TrackingConfig(), run_folder)):
+        with pytest.raises(StorageError, match=r"tracked run: got 0{32}"):
+            tracker.attach("0" * 32)
 
 
 def test_a_file_in_place_of_the_runs_folder_is_refused(tmp_path):
@@ -216,7 +242,9 @@ def test_memory_registers_models_and_artifacts(tmp_path):
     tracker = MemoryTracker()
     run_id = tracker.start("night", {})
     tracker.log_artifact(tmp_path / "config.yaml")
-    assert tracker.runs[run_id].artifacts == [tmp_path / "config.yaml"]
+    tracker.log_artifact(tmp_path / "report.html", "report")
+    stored = {"config.yaml": tmp_path / "config.yaml", "report/report.html": tmp_path / "report.html"}
+    assert tracker.runs[run_id].artifacts == stored
     assert tracker.register_model(tmp_path / "a.onnx", {}, "net", "candidate") == "1"
     assert tracker.register_model(tmp_path / "b.onnx", {}, "net", "candidate") == "2"
     assert tracker.aliases == {("net", "candidate"): "2"}

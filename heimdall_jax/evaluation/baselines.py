@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from heimdall_jax.errors import ConfigError, DataError, explain
 from heimdall_jax.evaluation.path_loss import fit_path_loss, likeliest_place
-from heimdall_jax.evaluation.summary import Errors, error_summary, ground_error_m
+from heimdall_jax.evaluation.summary import ground_error_m
 from heimdall_jax.evaluation.tdoa_fix import pose
 from heimdall_jax.evaluation.tdoa_solver import solve
 from heimdall_jax.types import Sample
@@ -25,14 +25,14 @@ FAR_M = 1e6
 """Stands for the place of an absent receiver in the trees' input: one split sets it apart."""
 
 
-def evaluate_baselines(
+def baseline_errors_m(
     train: Sample, test: Sample, which: Sequence[str], *, origin_deg: tuple[float, float]
-) -> dict[str, Errors]:
-    """Errors of the named baselines on the test samples whose truth is known.
+) -> dict[str, Float64[ndarray, " N"]]:
+    """Errors (N,) in metres of the named baselines on the N test samples whose truth is known.
 
     Args:
-        train: Stacked training samples (N, ...).
-        test: Stacked test samples (N, ...).
+        train: Stacked training samples (M, ...).
+        test: Stacked test samples.
         which: Names out of `BASELINES`.
         origin_deg: Latitude, longitude of the local frame's origin.
 
@@ -42,7 +42,7 @@ def evaluate_baselines(
     """
     labelled = {key: value[test["weight"] > 0] for key, value in test.items()}
     truth_m = labelled["position_m"]
-    return {name: error_summary(ground_error_m(predict(name, train, labelled), truth_m, origin_deg)) for name in which}
+    return {name: ground_error_m(predict(name, train, labelled), truth_m, origin_deg) for name in which}
 
 
 def predict(name: str, train: Sample, test: Sample) -> Float64[ndarray, "N 2"]:

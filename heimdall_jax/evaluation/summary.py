@@ -21,6 +21,7 @@ from heimdall_jax.evaluation.calibration import (
     inside_region,
     squared_mahalanobis,
 )
+from heimdall_jax.evaluation.regions import area_m2, risk
 from heimdall_jax.geodesy import ground_distance_m, local_to_degrees
 
 Errors = dict[str, float]
@@ -100,7 +101,8 @@ def summarize(
     Raises:
         DataError: No rows, or numbers that cannot be judged.
     """
-    errors = error_summary(ground_error_m(position_m, truth_m, origin_deg))
+    error_m = ground_error_m(position_m, truth_m, origin_deg)
+    errors = error_summary(error_m)
     offset_m = np.asarray(truth_m, np.float64) - np.asarray(position_m, np.float64)
     covariance = np.asarray(covariance_m2, np.float64)
     squared = squared_mahalanobis(offset_m, covariance)
@@ -111,6 +113,8 @@ def summarize(
         "error_m": errors,
         "nll_nats_per_fix": _nll(offset_m, covariance, truth_error_m),
         "coverage": coverage(squared),
+        "region_area_m2": float(area_m2(covariance).mean()),
+        "risk_coverage": risk(error_m, covariance),
         "baselines": dict(baselines or {}),
         "controls": dict(controls or {}),
     }

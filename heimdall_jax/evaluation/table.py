@@ -30,11 +30,11 @@ def closing_table(metrics: Mapping[str, Any], files: Mapping[str, Path | str]) -
     table.add_row("model", *_cells(metrics["error_m"]), style="bold", end_section=True)
     for kind in ("baselines", "controls"):
         for name, errors in metrics[kind].items():
-            table.add_row(_spoken(name), *_cells(errors))
+            table.add_row(spoken(name), *_cells(errors))
         table.add_section()
     bound = metrics.get("bound")
     if bound is not None:
-        table.add_row(f"bound: {_spoken(bound['kind'])}", *_cells({"p68": bound["p68_m"], "rmse": bound["rmse_m"]}))
+        table.add_row(f"bound: {spoken(bound['kind'])}", *_cells({"p68": bound["p68_m"], "rmse": bound["rmse_m"]}))
     tables = [table, _clock_table(metrics["by_clock"])] if "by_clock" in metrics else [table]
     lines = [_coverage(metrics), f"likelihood: {metrics['nll_nats_per_fix']:.2f} nats per fix, lower is better"]
     width = max((len(name) for name in files), default=0)
@@ -72,7 +72,7 @@ def _clock_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         sizes = (row["error_m"]["fused"]["p68"], row["bound_p68_m"])
         shares = (_ratio(row), f"{row['coverage_68']:.0%}")
-        table.add_row(row["name"], f"{row['n']:,}", *map(_distance, sizes), *shares)
+        table.add_row(row["name"], f"{row['n']:,}", *map(spoken_m, sizes), *shares)
     return table
 
 
@@ -90,10 +90,10 @@ def _coverage(metrics: Mapping[str, Any]) -> str:
 
 
 def _cells(errors: Mapping[str, float]) -> list[str]:
-    return [_distance(errors[key]) if key in errors else "" for key in COLUMNS]
+    return [spoken_m(errors[key]) if key in errors else "" for key in COLUMNS]
 
 
-def _distance(metres: float) -> str:
+def spoken_m(metres: float) -> str:
     """Three digits or whole metres, in m or km."""
     if metres < 10_000:
         return f"{metres:.1f} m" if metres < 100 else f"{metres:,.0f} m"
@@ -101,9 +101,10 @@ def _distance(metres: float) -> str:
 
 
 def _narrow(metres: float) -> str:
-    """As `_distance`, for tables of many columns."""
-    return _distance(metres).replace(" ", "")
+    """As `spoken_m`, for tables of many columns."""
+    return spoken_m(metres).replace(" ", "")
 
 
-def _spoken(name: str) -> str:
+def spoken(name: str) -> str:
+    """A name of `metrics.json` in words."""
     return name.replace("_", " ")
