@@ -129,9 +129,10 @@ def recalibration(run: Run, validation: HeimdallDataset) -> list[float]:
     """Coefficients of `models.recalibration` from the validation rows of a run whose regions are the network's own."""
     counted = validation.subset(np.flatnonzero(validation.columns()["weight"] > 0))
     position_m, covariance_m2 = run.trainer.predict(run.state, batches_of(run.config, counted))
-    off_m = counted.columns()["position_m"].astype(np.float64) - position_m
-    spread_m = np.linalg.det(covariance_m2) ** 0.25
-    return fit_recalibration(squared_mahalanobis(off_m, covariance_m2), spread_m).tolist()
+    columns = counted.columns()
+    squared = squared_mahalanobis(columns["position_m"].astype(np.float64) - position_m, covariance_m2)
+    used = columns["timing_valid"].any(axis=2) if "timing_valid" in run.trainer.inputs else columns["heard"]
+    return fit_recalibration(squared, np.linalg.det(covariance_m2) ** 0.25, used.sum(axis=1))
 
 
 def _fitting_rows(own: Data) -> Sample:

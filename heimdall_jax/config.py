@@ -201,7 +201,7 @@ SIMULATION = Config(
 
 SIMULATION_LONG = dataclasses.replace(
     SIMULATION,
-    world=dataclasses.replace(TIMING_WORLD, train=8_000, validation=2_000),
+    world=dataclasses.replace(TIMING_WORLD, train=8_000, validation=5_000),
     training=dataclasses.replace(SIMULATION.training, batch_size=128),
 )
 

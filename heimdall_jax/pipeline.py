@@ -25,12 +25,12 @@ from heimdall_jax.evaluation.table import closing_table, conditions_table
 from heimdall_jax.export.parity import Report
 from heimdall_jax.features.extract import samples_needed
 from heimdall_jax.models.radio_map import RadioMapNet
+from heimdall_jax.models.recalibration import NEUTRAL
 from heimdall_jax.registry.recordings import recording_inputs
 from heimdall_jax.report import FIGURES, track_report, write_report
 from heimdall_jax.run import (
     CHECKPOINTS,
     CONFIG,
-    NEUTRAL,
     Run,
     begin,
     make_model,

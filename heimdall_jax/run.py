@@ -16,6 +16,7 @@ from heimdall_jax.config import Config
 from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.export.bundle import write_atomically
 from heimdall_jax.models.build import build, input_names
+from heimdall_jax.models.recalibration import NEUTRAL
 from heimdall_jax.tracking import Tracker
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.step import Trainer, TrainState
@@ -25,8 +26,6 @@ CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 TRACKED = "tracked.json"
 RECALIBRATION = "recalibration.json"
-NEUTRAL = (0.0, 0.0, 0.0, 0.0)
-"""Coefficients that change no region."""
 FREE = ("tracking.", "data.cache", "training.checkpoint_seconds", "training.prefetch")
 """Settings that a resumed run may change, for they change no result: what is logged and kept, and where."""
 
@@ -181,7 +180,9 @@ def _coefficients(folder: Path, step: int) -> Sequence[float]:
         return values if kept["step"] == step else NEUTRAL
     except (OSError, ValueError, KeyError, TypeError) as error:
         cure = "Resume the run with --resume, which makes it again."
-        raise StorageError(explain(str(path), got=repr(error), allowed="a step and four numbers", cure=cure)) from error
+        raise StorageError(
+            explain(str(path), got=repr(error), allowed=f"a step and {len(NEUTRAL)} numbers", cure=cure)
+        ) from error
 
 
 def _domain(tree: dict[str, Any]) -> Domain:

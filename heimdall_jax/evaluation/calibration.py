@@ -14,10 +14,10 @@ CHUNK_S = 300.0
 """Fixes of the same five minutes are neighbours on one walk, so they are resampled together."""
 DRAWS = 4000
 RECALIBRATED = 0.68
-ROWS_FOR_SLOPE = 400
-"""With fewer, a slope would follow chance: at 400 each half of the rows is held to 3 %."""
+ROWS_FOR_SLOPES = 1000
+"""With fewer, slopes would follow chance: at 1000 each half of the rows is held to 2 %."""
 STEEPEST = -0.5
-"""Of the slope: a network that says it is surer stays surer."""
+"""Of the slope by spread: a network that says it is surer stays surer."""
 
 
 def squared_mahalanobis(
@@ -87,24 +87,27 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def fit_recalibration(squared: Float64[ndarray, " N"], spread_m: Float64[ndarray, " N"]) -> Float64[ndarray, " 4"]:
-    """Coefficients of `models.recalibration` after which the 68 % regions hold 68 % of these truths, at every spread.
+def fit_recalibration(
+    squared: Float64[ndarray, " N"], spread_m: Float64[ndarray, " N"], count: Int[ndarray, " N"]
+) -> list[float]:
+    """Coefficients of `models.recalibration` after which the 68 % regions hold 68 % of truths, by spread and count.
 
     Quantile regression (Koenker and Bassett 1978) of ln of what each truth's sigma would have to be multiplied by for
-    the border of its region to pass through it, on ln spread; below `ROWS_FOR_SLOPE` rows the quantile alone.
+    the border of its region to pass through it; below `ROWS_FOR_SLOPES` rows the quantile alone.
 
     Args:
         squared: Mahalanobis distances (N,) under the model's own sigma; those of rows that count.
         spread_m: Geometric mean of both sigmas (N,), metres.
+        count: Receivers that each fix used (N,).
     """
     from sklearn.linear_model import QuantileRegressor  # slow to import
 
     needed = 0.5 * np.log(np.maximum(squared, 1e-12) / (-2.0 * np.log1p(-RECALIBRATED)))
     log_spread = np.log(spread_m)
-    low, high = np.quantile(log_spread, (0.02, 0.98))
-    seen = np.clip(log_spread, low, high)
-    if len(squared) < ROWS_FOR_SLOPE or high - low < 0.1:
-        return np.array([np.quantile(needed, RECALIBRATED), 0.0, low, high])
-    fitted = QuantileRegressor(quantile=RECALIBRATED, alpha=0.0, solver="highs").fit(seen[:, None], needed)
-    slope = max(float(fitted.coef_[0]), STEEPEST)
-    return np.array([np.quantile(needed - slope * seen, RECALIBRATED), slope, low, high])
+    low, high = (float(end) for end in np.quantile(log_spread, (0.02, 0.98)))
+    known = np.stack([np.clip(log_spread, low, high), count], axis=1)
+    slopes = np.zeros(2)
+    if len(squared) >= ROWS_FOR_SLOPES:
+        slopes = QuantileRegressor(quantile=RECALIBRATED, alpha=0.0, solver="highs").fit(known, needed).coef_
+        slopes[0] = max(slopes[0], STEEPEST)
+    return [float(np.quantile(needed - known @ slopes, RECALIBRATED)), *map(float, slopes), low, high]

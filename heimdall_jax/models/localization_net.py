@@ -82,7 +82,8 @@ class LocalizationNet(Locator):
             image = jnp.where(heard[:, :, None, None], image, jnp.zeros_like(image))
             offset = (~heard).astype(jnp.float32) @ self.silent[...]
         features = self.backbone(image.astype(self.dtype).transpose(0, 2, 3, 1), offset).astype(jnp.float32)
-        return self.recalibration(Fix(self.normaliser.metres(self.position(features)), self.sigma(features)))
+        used = jnp.ones(mel_spectrogram.shape[:2], bool) if heard is None else heard
+        return self.recalibration(Fix(self.normaliser.metres(self.position(features)), self.sigma(features)), used)
 
 
 def _backbone(config: ModelConfig, dtype: DTypeLike, rngs: nnx.Rngs) -> ResNet18 | ConvNeXt:

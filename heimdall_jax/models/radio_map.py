@@ -91,7 +91,7 @@ class RadioMapNet(Locator):
         east_m2 = jnp.sum(weight_BG * east_m * east_m, axis=1) + cell_m2
         north_m2 = jnp.sum(weight_BG * north_m * north_m, axis=1) + cell_m2
         both_m2 = jnp.sum(weight_BG * east_m * north_m, axis=1)
-        return self.recalibration(Fix(mean_m, _cholesky(east_m2, both_m2, north_m2)))
+        return self.recalibration(Fix(mean_m, _cholesky(east_m2, both_m2, north_m2)), heard)
 
     def _expected(
         self, receiver_m: Array, present: Array, identity: Array

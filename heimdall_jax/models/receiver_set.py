@@ -76,8 +76,8 @@ class ReceiverSetNet(Locator):
         self.fusion = ArrivalFusion(domain.origin_deg, config.dropout, rngs=rngs) if config.timing else None
 
     def __call__(self, *arrays: Array, **named: Array | None) -> Fix:
-        """The answer of `fixes`, whose arguments it takes, recalibrated."""
-        return self.recalibration(self.fixes(*arrays, **named)[0])
+        """The answer of `fixes`, whose arguments it takes."""
+        return self.fixes(*arrays, **named)[0]
 
     def fixes(
         self,
@@ -121,7 +121,7 @@ class ReceiverSetNet(Locator):
         heard = heard & present
         prior = self._prior(rss_db, receiver_m, heard, present, identity, mel_spectrogram, snr_db, snr_known)
         if self.fusion is None:
-            return (prior,)
+            return (self.recalibration(prior, heard),)
         both = heard[:, :, None] & heard[:, None, :] & _needed("timing_valid", timing_valid)
         fused = self.fusion(
             prior,
@@ -133,7 +133,7 @@ class ReceiverSetNet(Locator):
             jnp.where(heard, _needed("arrival_precision_per_s2", arrival_precision_per_s2), 0.0),
             both,
         )
-        return fused, prior
+        return self.recalibration(fused, jnp.any(both, axis=2)), prior
 
     def _prior(
         self,

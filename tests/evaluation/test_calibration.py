@@ -95,35 +95,37 @@ def test_interval_lies_in_the_unit_interval_and_repeats(rows, seed):
 
 
 def heavy_tailed(count, seed):
-    """Squared distances whose sigma is 30 % too small at 1 m, right at 100 m and 30 % too large at 10 km, and those."""
+    """Squared distances, spreads and numbers of receivers; sigma is 60 % too small at 1 m and with 3, right at 10 km."""
     rng = np.random.default_rng(seed)
-    spread_m = 10 ** rng.uniform(0, 4, count)
-    return rng.chisquare(2, count) * 1.3 ** (2 - np.log10(spread_m)), spread_m
+    spread_m, receivers = 10 ** rng.uniform(0, 4, count), rng.integers(3, 8, count)
+    wrong = 1.6 ** ((4 - np.log10(spread_m)) / 4) * 1.6 ** ((7 - receivers) / 4)
+    return rng.chisquare(2, count) * wrong**2, spread_m, receivers
 
 
-def recalibrated(coefficients, squared, spread_m):
+def recalibrated(coefficients, squared, spread_m, receivers):
     """By the module's own docstring."""
-    level, slope, low, high = coefficients
-    return squared * np.exp(-2 * (level + slope * np.clip(np.log(spread_m), low, high)))
+    level, by_spread, by_count, low, high = coefficients
+    return squared * np.exp(-2 * (level + by_spread * np.clip(np.log(spread_m), low, high) + by_count * receivers))
 
 
-@pytest.mark.parametrize(("count", "tolerance"), [(4000, 0.03), (400, 0.1)])
-def test_recalibrated_regions_hold_68_percent_at_every_spread(count, tolerance):
+@pytest.mark.parametrize(("count", "tolerance"), [(10_000, 0.02), (1000, 0.07)])
+def test_recalibrated_regions_hold_68_percent_at_every_spread_and_count(count, tolerance):
     coefficients = fit_recalibration(*heavy_tailed(count, 0))
-    squared, spread_m = heavy_tailed(100_000, 1)
-    after = inside_region(recalibrated(coefficients, squared, spread_m), 0.68)
-    for low, high in ((1, 10), (10, 1000), (1000, 10_000)):
-        assert after[(spread_m > low) & (spread_m < high)].mean() == pytest.approx(0.68, abs=tolerance)
+    squared, spread_m, receivers = heavy_tailed(100_000, 1)
+    after = inside_region(recalibrated(coefficients, squared, spread_m, receivers), 0.68)
+    for group in (spread_m < 10, spread_m > 1000, receivers == 3, receivers == 7):
+        assert after[group].mean() == pytest.approx(0.68, abs=tolerance)
 
 
 def test_few_rows_give_one_factor():
-    squared, spread_m = heavy_tailed(300, 0)
-    coefficients = fit_recalibration(squared, spread_m)
-    assert coefficients[1] == 0.0
-    assert inside_region(recalibrated(coefficients, squared, spread_m), 0.68).mean() == pytest.approx(0.68, abs=0.004)
+    rows = heavy_tailed(900, 0)
+    coefficients = fit_recalibration(*rows)
+    assert coefficients[1:3] == [0.0, 0.0]
+    assert inside_region(recalibrated(coefficients, *rows), 0.68).mean() == pytest.approx(0.68, abs=0.002)
 
 
 def test_a_surer_fix_stays_surer():
     """Errors that do not depend on what the network says of them would be a slope of -1."""
     spread_m = np.geomspace(1, 1e4, 1000)
-    assert fit_recalibration(np.random.default_rng(0).chisquare(2, 1000) / spread_m**2, spread_m)[1] == -0.5
+    squared = np.random.default_rng(0).chisquare(2, 1000) / spread_m**2
+    assert fit_recalibration(squared, spread_m, np.full(1000, 7))[1] == -0.5
