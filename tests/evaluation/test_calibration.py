@@ -95,7 +95,7 @@ def test_interval_lies_in_the_unit_interval_and_repeats(rows, seed):
 
 
 def heavy_tailed(count, seed):
-    """Squared distances, spreads and numbers of receivers; sigma is 60 % too small at 1 m and with 3, right at 10 km."""
+    """Squared distances, spreads and numbers of receivers; sigma is 60 % too small at 1 m and with 3 receivers."""
     rng = np.random.default_rng(seed)
     spread_m, receivers = 10 ** rng.uniform(0, 4, count), rng.integers(3, 8, count)
     wrong = 1.6 ** ((4 - np.log10(spread_m)) / 4) * 1.6 ** ((7 - receivers) / 4)
