@@ -214,12 +214,20 @@ POWER = Config(
 )
 """Received powers alone in a known terrain: a radio map, its spreads those that the world states."""
 
+POWDER_MAP = Config(
+    data=POWDER.data,
+    model=ModelConfig(name="radio_map"),
+    radio_map=RadioMapConfig(cross_validate=True, offset_db=2.0),
+)
+"""A radio map of real measurements, its spreads cross-validated."""
+
 NAMED: dict[str, Config] = {
     "simulation": SIMULATION,
     "simulation_long": SIMULATION_LONG,
     "spectrogram": Config(),
     "power": POWER,
     "powder": POWDER,
+    "powder_map": POWDER_MAP,
 }
 """Configs that `--config NAME` knows."""
 

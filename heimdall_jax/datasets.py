@@ -20,7 +20,6 @@ from heimdall_jax.sources.powder import read_powder
 from heimdall_jax.sources.splits import Transmission, held_out, split
 from heimdall_jax.sources.subset import Subset
 from heimdall_jax.training.dataset import HeimdallDataset, Progress, fit_domain
-from heimdall_jax.training.radio_map import RadioMap, fit_radio_map
 from heimdall_jax.types import Domain, Sample, SessionSource
 
 SIMULATION_VERSION = 6
@@ -140,21 +139,6 @@ def load_test_data(
     skipped = dict(source.skipped) | dict(whole.skipped)
     name = spec if not spec.endswith(".json") else Path(spec).name
     return Data(config.data.source, name, domain, None, None, test, skipped, (*source.notes, *notes))
-
-
-def radio_map(config: Config, train: HeimdallDataset) -> RadioMap | None:
-    """The propagation model to draw samples from, if the config asks for any.
-
-    Raises:
-        ConfigError: The model takes spectrograms, which the map cannot draw.
-        DataError: Too few readings to fit it.
-    """
-    if config.augmentation.simulated == 0.0 or config.model.name == "radio_map":  # which trains on no batches
-        return None
-    if config.model.name != "receiver_set" or config.model.spectrogram:
-        cure = "Set it to 0, or use --model.name receiver_set without spectrograms."
-        raise ConfigError(explain("augmentation.simulated", got="spectrograms", allowed="powers only", cure=cure))
-    return fit_radio_map(train.columns(), config.radio_map)
 
 
 def open_recordings(config: Config) -> Recordings:

@@ -16,7 +16,7 @@ from rich.console import Console
 from heimdall_jax.assessment import assess, batches_of, measure, recalibration, takes_any_order
 from heimdall_jax.conditions import measure_conditions
 from heimdall_jax.config import Config
-from heimdall_jax.datasets import Data, fresh_samples, load_data, load_test_data, radio_map
+from heimdall_jax.datasets import Data, fresh_samples, load_data, load_test_data
 from heimdall_jax.display import Display
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.evaluation.figures import error_against_clock
@@ -24,6 +24,7 @@ from heimdall_jax.evaluation.summary import write_metrics
 from heimdall_jax.evaluation.table import closing_table, conditions_table
 from heimdall_jax.export.parity import Report
 from heimdall_jax.features.extract import samples_needed
+from heimdall_jax.mapping import fill_map, radio_map
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.models.recalibration import NEUTRAL
 from heimdall_jax.registry.recordings import recording_inputs
@@ -44,7 +45,6 @@ from heimdall_jax.tracking import Tracker, open_tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.loop import Loop, Progress
-from heimdall_jax.training.map_fit import learn_map
 from heimdall_jax.training.step import Trainer
 from heimdall_jax.types import Sample
 
@@ -182,7 +182,7 @@ def _prepare_fit(config: Config, data: Data) -> _Fit:
     )
     model = make_model(config, data.domain)
     if isinstance(model, RadioMapNet):
-        learn_map(model, train.columns(), lambda: batches_of(config, validation))
+        fill_map(model, config, train, validation)
         total_steps = 0  # that was all
     return _Fit(make_trainer(config, model, total_steps), batches, steps_per_epoch, total_steps)
 

@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "pipeline": EVERYTHING,
     "datasets": EVERYTHING,
     "assessment": EVERYTHING,
+    "mapping": EVERYTHING,
     "conditions": EVERYTHING,
     "report": EVERYTHING,
     "seeds": EVERYTHING,

@@ -155,8 +155,10 @@ def _flip(run: Path) -> None:
     (run / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_radio_map_is_learned_without_a_step_and_resumed(folder: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(powder_config(folder), model=ModelConfig(name="radio_map"))
+@pytest.mark.parametrize("cross_validate", [False, True])
+def test_a_radio_map_is_learned_without_a_step_and_resumed(folder: Path, tmp_path: Path, cross_validate: bool) -> None:
+    spreads = configs.RadioMapConfig(cross_validate=cross_validate)
+    config = dataclasses.replace(powder_config(folder), model=ModelConfig(name="radio_map"), radio_map=spreads)
     metrics = train(config, tmp_path / "run", console=silent())
     assert metrics["step"] == 0
     assert metrics["error_m"]["mean"] < 0.5 * metrics["baselines"]["prior_mean"]["mean"]

@@ -8,7 +8,8 @@ a_r = 1 / v_rg summed over the receivers that heard, A = sum a_r, and the weight
 and p given these is N(S A mean / (1 + S A), S / (1 + S A)). A receiver that was there and did not hear adds
 log(o + (1 - o) Phi((least_r - m_rg - E p) / sqrt(v_rg + var p))), o the share of transmissions it misses anyhow:
 exact for one such receiver, for several as if p were drawn for each. The mean of the posterior has the least mean
-squared error of all estimates.
+squared error of all estimates, its geometric median the least mean error: where a second peak is far off, it stays with
+the first.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from heimdall_jax.types import Domain
 
 NEAREST_M = 20.0
 """Shorter distances count as this one: the far-field law ends, and positions are no better known."""
+MEDIAN_STEPS = 15
+"""Weiszfeld's; of 470 answers on POWDER 100 steps move 95 % by less than 0.2 m."""
 
 
 class RadioMapNet(Locator):
@@ -52,6 +55,7 @@ class RadioMapNet(Locator):
         self.own_db2 = Fixed(jnp.ones((known, len(places_m)), jnp.float32))
         self.shared_db2 = Fixed(jnp.zeros(len(places_m), jnp.float32))
         self.mapped = Fixed(jnp.zeros(known, jnp.float32))
+        self.about_law_db = Fixed(jnp.full(known, config.moving_std_db, jnp.float32))
         self.bias_db = Fixed(jnp.zeros(known, jnp.float32))
         self.least_db = Fixed(jnp.zeros(known, jnp.float32))
         self.exponent = Fixed(jnp.asarray(2.0, jnp.float32))
@@ -79,19 +83,21 @@ class RadioMapNet(Locator):
 
         Returns:
             The posterior's mean (B, 2) and the lower Cholesky factor (B, 2, 2) of its covariance; east, north, metres.
+            If spreads were cross-validated, its geometric median at temperature 1, and its second moment about that.
         """
         heard = heard & present
         log_fit_BG = self._log_likelihood(rss_db, receiver_m, heard, present, jnp.where(present, identity, 0))
         weight_BG = jax.nn.softmax(log_fit_BG / self.temperature[...], axis=1)
         places_m = self.places_m[...]
-        east_m, north_m = places_m[None, :, 0], places_m[None, :, 1]
-        mean_m = jnp.stack([jnp.sum(weight_BG * axis, axis=1) for axis in (east_m, north_m)], axis=-1)
-        east_m, north_m = east_m - mean_m[:, :1], north_m - mean_m[:, 1:]
+        answer_m = _mean(weight_BG, places_m)
+        if self.config.cross_validate:
+            answer_m = geometric_median(jax.nn.softmax(log_fit_BG, axis=1), places_m, self.config.spacing_m)
+        east_m, north_m = places_m[None, :, 0] - answer_m[:, :1], places_m[None, :, 1] - answer_m[:, 1:]
         cell_m2 = self.config.spacing_m**2 / 12
         east_m2 = jnp.sum(weight_BG * east_m * east_m, axis=1) + cell_m2
         north_m2 = jnp.sum(weight_BG * north_m * north_m, axis=1) + cell_m2
         both_m2 = jnp.sum(weight_BG * east_m * north_m, axis=1)
-        return self.recalibration(Fix(mean_m, _cholesky(east_m2, both_m2, north_m2)), heard)
+        return self.recalibration(Fix(answer_m, _cholesky(east_m2, both_m2, north_m2)), heard)
 
     def _expected(
         self, receiver_m: Array, present: Array, identity: Array
@@ -102,7 +108,7 @@ class RadioMapNet(Locator):
         bias_db = jnp.take(self.bias_db[...], identity, axis=0)[..., None]
         stand_m = jnp.where(present[..., None], receiver_m, 0.0)[:, :, None, :]
         law_db = bias_db - 10.0 * self.exponent[...] * decades(self.places_m[...][None, None] - stand_m, jnp)
-        far_db2 = self.config.moving_std_db**2
+        far_db2 = jnp.take(self.about_law_db[...] ** 2, identity, axis=0)[..., None]
         return jnp.where(mapped, rows[0], law_db), jnp.where(mapped, rows[1], far_db2)
 
     def _log_likelihood(
@@ -141,6 +147,26 @@ def grid(box_m: tuple[float, float, float, float], config: RadioMapConfig) -> np
         count = max(1, round((high - low + 2 * config.margin_m) / config.spacing_m))
         axes.append((low + high) / 2 + (np.arange(count) - (count - 1) / 2) * config.spacing_m)
     return np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
+
+
+def geometric_median(
+    weight_BG: Float[Array, "B G"], places_m: Float[Array, "G 2"], spacing_m: float
+) -> Float[Array, "B 2"]:
+    """The place with the least mean distance under weights that sum to 1 over cells (Weiszfeld 1937).
+
+    A cell's distance is the root of the mean squared one to its points, so that none is 0.
+    """
+    answer_m = _mean(weight_BG, places_m)
+    for _ in range(MEDIAN_STEPS):
+        east_m, north_m = places_m[None, :, 0] - answer_m[:, :1], places_m[None, :, 1] - answer_m[:, 1:]
+        pull_BG = weight_BG / jnp.sqrt(east_m**2 + north_m**2 + spacing_m**2 / 6)
+        answer_m = _mean(pull_BG / jnp.sum(pull_BG, axis=1, keepdims=True), places_m)
+    return answer_m
+
+
+def _mean(weight_BG: Array, places_m: Array) -> Float[Array, "B 2"]:
+    """Under weights that sum to 1."""
+    return jnp.stack([jnp.sum(weight_BG * places_m[None, :, axis], axis=1) for axis in (0, 1)], axis=-1)
 
 
 def _cholesky(east_m2: Array, both_m2: Array, north_m2: Array) -> Float[Array, "B 2 2"]:

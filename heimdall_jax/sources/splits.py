@@ -187,15 +187,18 @@ def _own_test(sessions: Sequence[Transmission], spec: str) -> tuple[np.ndarray, 
     return test, (note,)
 
 
+def groups(start_time_s: np.ndarray, places_m: np.ndarray, spec: str, *, cell_m: float = CELL_M) -> np.ndarray:
+    """Group number (N,) of each transmission by its start (N,) or place (N, E), as `split` draws them."""
+    if spec == "random":
+        return np.arange(len(start_time_s))
+    keys = np.floor(start_time_s[:, None] / CHUNK_S) if spec == "time" else np.floor(places_m / cell_m)
+    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+
+
 def _groups(sessions: Sequence[Transmission], spec: str) -> np.ndarray:
     """Group number (N,) of each transmission: groups are never divided."""
-    if spec == "random":
-        return np.arange(len(sessions))
-    if spec == "time":
-        bins = np.floor(np.array([session.start_time_s for session in sessions]) / CHUNK_S)
-        return np.unique(bins, return_inverse=True)[1]
-    cells = np.floor(_places(sessions) / CELL_M)
-    return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+    starts_s = np.array([session.start_time_s for session in sessions])
+    return groups(starts_s, np.zeros((len(sessions), 2)) if spec in ("random", "time") else _places(sessions), spec)
 
 
 def _places(sessions: Sequence[Transmission]) -> np.ndarray:

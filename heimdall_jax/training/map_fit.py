@@ -19,15 +19,17 @@ TEMPERATURES = tuple(2 ** (step / 2) for step in range(1, 11))
 """What the log-likelihood may be divided by beyond 1, which is right where the model is: readings err together."""
 
 
-def learn_map(net: RadioMapNet, train: Sample, validation: Callable[[], Iterator[Sample]]) -> None:
-    """Fill the network from stacked training samples; the temperature from batches of validation ones.
+def learn_map(
+    net: RadioMapNet, train: Sample, validation: Callable[[], Iterator[Sample]], group_N: np.ndarray | None = None
+) -> None:
+    """Fill the network from stacked training samples (N, ...); the temperature from batches of validation ones.
 
-    It is raised from 1 as long as the likelihood of the validation truths grows.
+    It is raised from 1 as long as the likelihood of the validation truths grows. `fit_radio_map` tells of groups.
 
     Raises:
         DataError: Too few readings.
     """
-    net.fill(tables(fit_radio_map(train, net.config), train["identity"][0], net.mean_db.shape[0]))
+    net.fill(tables(fit_radio_map(train, net.config, group_N), train["identity"][0], net.mean_db.shape[0]))
     judge = _judge(net)
     chosen, best = 1.0, judge(1.0, validation())
     for temperature in TEMPERATURES:
@@ -45,12 +47,14 @@ def tables(radio_map: RadioMap, identity_R: np.ndarray, count: int) -> dict[str,
         "mean_db": np.zeros((count, places)),
         "own_db2": np.ones((count, places)),
         "mapped": np.zeros(count),
+        "about_law_db": np.full(count, radio_map.config.moving_std_db),
         "bias_db": np.full(count, radio_map.bias_db_R.mean()),
         "least_db": np.full(count, radio_map.least_db_R.min()),
     }
     rows = np.flatnonzero(identity_R)
-    by_row = (radio_map.mean_db_GR.T, radio_map.own_db2_GR.T, radio_map.has_field_R)
-    for name, values in zip(found, (*by_row, radio_map.bias_db_R, radio_map.least_db_R), strict=True):
+    fields = (radio_map.mean_db_GR.T, radio_map.own_db2_GR.T, radio_map.has_field_R)
+    levels = (radio_map.about_law_db_R, radio_map.bias_db_R, radio_map.least_db_R)
+    for name, values in zip(found, (*fields, *levels), strict=True):
         found[name][identity_R[rows]] = values[rows]
     return found | {"shared_db2": radio_map.shared_db2_G, "exponent": radio_map.exponent}
 

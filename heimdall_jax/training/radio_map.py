@@ -2,7 +2,8 @@
 
 Received power is b_r - 10 n log10(d) + o_t + f_r(p) + e: a bias per receiver, a common exponent, an offset per
 transmission, a Gaussian process over the transmitter's place for each fixed receiver (`kriging.py`), and noise.
-Receivers that move have no field, only a wider spread.
+Receivers that move have no field, only a wider spread. What spreads, correlation distances and noise there are is the
+config's to say, or is chosen for each receiver by cross-validation (`cross_validation.py`).
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from heimdall_jax.config import RadioMapConfig
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.geodesy import bounding_box_m
 from heimdall_jax.models.radio_map import decades, grid
+from heimdall_jax.training.cross_validation import cross_validated
 from heimdall_jax.training.kriging import krige
+from heimdall_jax.training.processes import Kernels, fit_fields
 from heimdall_jax.types import Sample
 
 FEWEST = 20
 """Rows a receiver must have been heard in to have a field."""
 OFFSET_PRIOR = 3.0
 """Variance of a reading over that of a transmission's offset, in the fit of the law."""
+LEAST_SPREAD_DB = 1.5
+"""Of a moving receiver about the law, whatever its few readings say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +40,7 @@ class RadioMap:
         own_db2_GR: Variance of a reading there that it shares with no other: field and noise.
         shared_db2_G: Variance that all receivers' fields share there.
         has_field_R: The receiver is fixed and was heard often enough.
+        about_law_db_R: Spread about the distance law of a reading of a receiver without a field.
         bias_db_R: b_r, 0 dB from 1 m; the mean bias for receivers never heard.
         exponent: n.
         least_db_R: The weakest reading; the weakest of all for receivers never heard.
@@ -46,6 +52,7 @@ class RadioMap:
     own_db2_GR: np.ndarray
     shared_db2_G: np.ndarray
     has_field_R: np.ndarray
+    about_law_db_R: np.ndarray
     bias_db_R: np.ndarray
     exponent: float
     least_db_R: np.ndarray
@@ -62,7 +69,7 @@ class RadioMap:
         position_m = self.places_m[cell] + rng.uniform(-half, half, (count, 2))
         far_db = self.bias_db_R - 10 * self.exponent * decades(position_m[:, None] - batch["receiver_m"], np)
         mean_db = np.where(self.has_field_R, self.mean_db_GR[cell], far_db)
-        own_db = np.where(self.has_field_R, np.sqrt(self.own_db2_GR[cell]), config.moving_std_db) * config.inflation
+        own_db = np.where(self.has_field_R, np.sqrt(self.own_db2_GR[cell]), self.about_law_db_R) * config.inflation
         offset_db = np.hypot(config.offset_db, np.sqrt(self.shared_db2_G[cell, None])) * rng.standard_normal((count, 1))
         rss_db = mean_db + offset_db + own_db * rng.standard_normal(mean_db.shape)
         return {
@@ -72,8 +79,14 @@ class RadioMap:
         }
 
 
-def fit_radio_map(train: Sample, config: RadioMapConfig) -> RadioMap:
+def fit_radio_map(train: Sample, config: RadioMapConfig, group_N: np.ndarray | None = None) -> RadioMap:
     """Fit to stacked training samples (N, ...); nothing else is seen. The grid is their box and a margin around it.
+
+    Args:
+        train: The samples.
+        config: Spreads, and the grid.
+        group_N: Group number of each sample: each receiver's spreads are those that predict a group best from the
+            others. None: they are as the config says.
 
     Raises:
         DataError: Too few readings to fit a propagation law.
@@ -85,28 +98,54 @@ def fit_radio_map(train: Sample, config: RadioMapConfig) -> RadioMap:
         raise DataError(explain("radio map", got=f"{heard.sum()} readings", allowed=f"{FEWEST} or more", cure=cure))
     rss_db = train["rss_db"].astype(np.float64)
     reach = decades(truth_m[:, None] - train["receiver_m"].astype(np.float64), np)
-    exponent, bias_db_R = _law(rss_db, reach, heard)
+    exponent, bias_db_R, offset_db = _law(rss_db, reach, heard)
+    residual_db = rss_db - bias_db_R + 10 * exponent * reach
     has_field = _fixed(train) & (heard.sum(axis=0) >= FEWEST)
-    places_m = grid(bounding_box_m(truth_m[usable]), config)
-    mean_db = np.zeros((len(places_m), heard.shape[1]), np.float32)
-    own_db2, shared_db2 = np.full_like(mean_db, config.noise_db**2), np.zeros(len(places_m), np.float32)
+    about_law_db = np.full(heard.shape[1], config.moving_std_db)
     columns = np.flatnonzero(has_field)
-    rows = np.flatnonzero(heard[:, columns].any(axis=1))
-    if rows.size:
-        known, residual_db = heard[np.ix_(rows, columns)], rss_db - bias_db_R + 10 * exponent * reach
-        fields = krige(truth_m[rows], residual_db[np.ix_(rows, columns)], known, places_m, config)
-        stand_m = _stands(train, columns)
-        law_db = bias_db_R[columns] - 10 * exponent * decades(places_m[:, None] - stand_m, np)
-        mean_db[:, columns] = law_db + fields.mean_db_GC
-        own_db2[:, columns] += fields.own_db2_GC.astype(np.float32)
-        shared_db2 = fields.shared_db2_G.astype(np.float32)
+    kernels = None
+    if group_N is not None:
+        rest_db = residual_db - offset_db[:, None]
+        about_law_db = np.where(heard.sum(axis=0) >= FEWEST, _spread(rest_db, heard), about_law_db)
+        kernels = cross_validated(truth_m, rest_db[:, columns], heard[:, columns], group_N)
+    places_m = grid(bounding_box_m(truth_m[usable]), config)
+    mean_db, own_db2, shared_db2 = _fields(truth_m, residual_db, heard, columns, places_m, config, kernels)
+    stand_m = _stands(train, columns)
+    mean_db[:, columns] += bias_db_R[columns] - 10 * exponent * decades(places_m[:, None] - stand_m, np)
     least_db = np.where(heard, rss_db, np.inf).min(axis=0)
     least_db = np.where(np.isfinite(least_db), least_db, least_db.min())
-    return RadioMap(config, places_m, mean_db, own_db2, shared_db2, has_field, bias_db_R, exponent, least_db)
+    levels = about_law_db, bias_db_R, exponent, least_db
+    return RadioMap(config, places_m, mean_db, own_db2, shared_db2, has_field, *levels)
 
 
-def _law(rss_db: np.ndarray, reach: np.ndarray, heard: np.ndarray) -> tuple[float, np.ndarray]:
-    """Exponent and bias (R,) by alternating least squares; offsets of transmissions are shrunk towards 0."""
+def _fields(
+    truth_m: np.ndarray,
+    residual_db: np.ndarray,
+    heard: np.ndarray,
+    columns: np.ndarray,
+    places_m: np.ndarray,
+    config: RadioMapConfig,
+    kernels: Kernels | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the law leaves of the receivers in `columns`: mean and own variance (G, R), shared variance (G,)."""
+    shape = len(places_m), heard.shape[1]
+    mean_db, own_db2 = np.zeros(shape, np.float32), np.full(shape, config.noise_db**2, np.float32)
+    rows = np.flatnonzero(heard[:, columns].any(axis=1))
+    if not rows.size:
+        return mean_db, own_db2, np.zeros(len(places_m), np.float32)
+    here = np.ix_(rows, columns)
+    given = truth_m[rows], residual_db[here], heard[here], places_m
+    if kernels is None:
+        fields, noise_db = krige(*given, config), np.full(len(columns), config.noise_db)
+    else:
+        fields, noise_db = fit_fields(*given, kernels, offset_db=config.offset_db), kernels.noise_db_C
+    mean_db[:, columns] = fields.mean_db_GC
+    own_db2[:, columns] = (noise_db**2).astype(np.float32) + fields.own_db2_GC.astype(np.float32)
+    return mean_db, own_db2, fields.shared_db2_G.astype(np.float32)
+
+
+def _law(rss_db: np.ndarray, reach: np.ndarray, heard: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Exponent, bias (R,) and offsets (N,), which are shrunk towards 0, by alternating least squares."""
     heard_by, heard_in = heard.sum(axis=0), heard.sum(axis=1)
     centred = np.where(heard, reach - (reach * heard).sum(axis=0) / np.maximum(heard_by, 1), 0.0)
     exponent, offset_db = 2.5, np.zeros(len(rss_db))
@@ -118,7 +157,13 @@ def _law(rss_db: np.ndarray, reach: np.ndarray, heard: np.ndarray) -> tuple[floa
         rest_db = np.where(heard, rss_db - bias_db + 10 * exponent * reach, 0.0)
         offset_db = rest_db.sum(axis=1) / (heard_in + OFFSET_PRIOR)
     bias_db[heard_by == 0] = bias_db[heard_by > 0].mean()
-    return exponent, bias_db
+    return exponent, bias_db, offset_db
+
+
+def _spread(rest_db: np.ndarray, heard: np.ndarray) -> np.ndarray:
+    """Root mean square (R,) of what law and offsets leave (N, R) of each receiver's readings."""
+    squared = np.where(heard, rest_db, 0.0) ** 2
+    return np.maximum(np.sqrt(squared.sum(axis=0) / np.maximum(heard.sum(axis=0), 1)), LEAST_SPREAD_DB)
 
 
 def _fixed(train: Sample) -> np.ndarray:

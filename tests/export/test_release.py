@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 from rich.console import Console
 
-from heimdall_jax.config import POWDER, Config, ModelConfig
+from heimdall_jax.config import NAMED, POWDER, Config, ModelConfig
 from heimdall_jax.errors import DataError, ExportError
 from heimdall_jax.export.parity import LIMITS
 from heimdall_jax.export.release import SAMPLES, export_model, read_samples, validate
@@ -29,7 +29,8 @@ DOMAIN = Domain(
 SET = dataclasses.replace(POWDER, model=ModelConfig(name="receiver_set", width=32, depth=2))
 NET = Config(model=ModelConfig(receivers=3))
 MAP = dataclasses.replace(POWDER, model=ModelConfig(name="radio_map"))
-CONFIGS = {config.model.name: config for config in (SET, NET, MAP)}
+MEDIAN = dataclasses.replace(MAP, radio_map=NAMED["powder_map"].radio_map)
+CONFIGS = {config.model.name: config for config in (SET, NET, MAP)} | {"radio_map_by_median": MEDIAN}
 
 
 def samples_of(config: Config) -> Sample:

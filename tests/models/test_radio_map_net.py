@@ -1,14 +1,17 @@
 """The posterior over a map's grid against integrals done by brute force in float64."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy.optimize import minimize
 from scipy.stats import multivariate_normal, norm
 
 from heimdall_jax.config import RadioMapConfig
 from heimdall_jax.models.heads import Fix
-from heimdall_jax.models.radio_map import RadioMapNet, grid
+from heimdall_jax.models.radio_map import RadioMapNet, geometric_median, grid
 from heimdall_jax.types import Domain
 
 CONFIG = RadioMapConfig(spacing_m=100.0, margin_m=100.0, offset_db=4.0, moving_std_db=7.0, missed=0.03)
@@ -158,3 +161,49 @@ def test_the_grid_covers_the_box_and_its_margin_in_equal_cells():
     assert len(PLACES_M) == 7 * 6
     np.testing.assert_allclose(PLACES_M.min(axis=0), [-250.0, -50.0])
     np.testing.assert_allclose(PLACES_M.max(axis=0), [350.0, 450.0])
+
+
+def posterior(net, samples):
+    """Weights (G,) of the first sample at temperature 1."""
+    log_fit = np.asarray(net._log_likelihood(*(jnp.asarray(samples[name]) for name in samples)), np.float64)[0]
+    weight = np.exp(log_fit - log_fit.max())
+    return weight / weight.sum()
+
+
+def least_mean_distance(weight):
+    """SciPy's minimum of the mean distance, a cell's being the root of the mean squared one to its points."""
+    mean_m = lambda place: weight @ np.sqrt(((PLACES_M - place) ** 2).sum(axis=1) + 100.0**2 / 6)  # noqa: E731
+    return minimize(mean_m, weight @ PLACES_M, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-9}).x
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_geometric_median_is_scipys(seed):
+    weight = np.random.default_rng(seed).dirichlet(np.full(len(PLACES_M), 0.1))
+    found = geometric_median(jnp.asarray(weight[None], jnp.float32), jnp.asarray(PLACES_M, jnp.float32), 100.0)
+    np.testing.assert_allclose(found[0], least_mean_distance(weight), atol=2.0)
+    assert np.linalg.norm(weight @ PLACES_M - found[0]) > 5.0  # the mean is another place
+
+
+def test_cross_validated_it_answers_the_median_whatever_the_temperature(net):
+    """And its covariance is the second moment of the tempered posterior about that, not about its own mean."""
+    samples = batch([[1, 0, 1]])
+    judged = RadioMapNet(DOMAIN, replace(CONFIG, cross_validate=True))
+    judged.fill(MAP | {"temperature": 3.0})
+    fix = locate(judged, **samples)
+    weight = posterior(net, samples)
+    np.testing.assert_allclose(fix.position_m[0], least_mean_distance(weight), atol=2.0)
+    tempered = weight ** (1 / 3) / (weight ** (1 / 3)).sum()
+    off = PLACES_M - fix.position_m[0]
+    wanted = (tempered[:, None] * off).T @ off + 100.0**2 / 12 * np.eye(2)
+    np.testing.assert_allclose(fix.scale_m[0] @ fix.scale_m[0].T, wanted, rtol=1e-3, atol=3.0)
+
+
+def test_each_receiver_has_its_own_spread_about_the_law(net):
+    """A wide one says less: against SciPy's normal density of one reading."""
+    samples = batch([[1]], identity=(4,))
+    other = RadioMapNet(DOMAIN, CONFIG)
+    other.fill(MAP | {"about_law_db": [7.0, 7.0, 7.0, 7.0, 3.0]})
+    mean, _ = expected({name: value[0] for name, value in samples.items()}, 0)
+    wanted = norm.logpdf(samples["rss_db"][0, 0], mean, np.sqrt(9.0 + 16.0 + np.array(MAP["shared_db2"])))
+    weight = np.exp(wanted - wanted.max())
+    np.testing.assert_allclose(posterior(other, samples), weight / weight.sum(), rtol=2e-4)

@@ -38,6 +38,7 @@ def test_tables_are_by_identity(train):
         row = RECEIVERS.index(name)
         np.testing.assert_array_equal(found["mean_db"][identity], fitted.mean_db_GR[:, row])
         np.testing.assert_array_equal(found["own_db2"][identity], fitted.own_db2_GR[:, row])
+        assert found["about_law_db"][identity] == fitted.about_law_db_R[row]
         assert found["bias_db"][identity] == fitted.bias_db_R[row]
         assert found["least_db"][identity] == fitted.least_db_R[row]
     np.testing.assert_array_equal(found["mapped"], [0, 1, 1, 1])

@@ -69,6 +69,28 @@ def test_moving_receivers_have_no_field(columns: dict[str, np.ndarray]) -> None:
     np.testing.assert_array_equal(fitted.has_field_R, [True, True, True, True, False])
 
 
+def test_spreads_are_the_configs_unless_groups_are_given(columns: dict[str, np.ndarray]) -> None:
+    """The truth has no field: cross-validation finds little beside the 1 dB of noise, the config says 7 and 3 dB."""
+    stated, judged = fit_radio_map(columns, CONFIG), fit_radio_map(columns, CONFIG, np.arange(400))
+    far = np.linalg.norm(stated.places_m - 500.0, axis=1) > 800
+    assert np.sqrt(stated.own_db2_GR[far]).min() > 3.0
+    assert np.sqrt(judged.own_db2_GR[far]).max() < 2.0
+    np.testing.assert_array_equal(stated.about_law_db_R, np.full(5, 8.0))
+
+
+def test_a_moving_receivers_spread_is_measured(columns: dict[str, np.ndarray]) -> None:
+    """5 dB are put on every reading of a receiver that moves: what fields and offsets take away stays within 20 %."""
+    rng = np.random.default_rng(0)
+    moved = {name: value.copy() for name, value in columns.items()}
+    shift_m = rng.uniform(-200, 200, (400, 2)).astype(np.float32)
+    before, after = (np.linalg.norm(moved["position_m"] - PLACES_M[4] - move, axis=1) for move in (0, shift_m))
+    moved["receiver_m"][:, 4] += shift_m
+    moved["rss_db"][:, 4] += -30 * np.log10(after / before) + rng.normal(0, 5, 400)
+    fitted = fit_radio_map(moved, CONFIG, np.arange(400))
+    assert not fitted.has_field_R[4]
+    assert abs(fitted.about_law_db_R[4] - np.hypot(5.0, 1.0)) < 0.2 * 5.0
+
+
 def test_too_few_readings_are_refused(columns: dict[str, np.ndarray]) -> None:
     with pytest.raises(DataError, match=r"augmentation\.simulated"):
         fit_radio_map({key: value[:2] for key, value in columns.items()}, CONFIG)

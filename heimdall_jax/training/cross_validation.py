@@ -1,0 +1,92 @@
+"""Each field's spread, correlation distance and noise, by leaving out whole groups of its readings.
+
+Recordings a few seconds apart hold the same echoes and the same error of the truth, so the likelihood of all readings
+together takes for lasting what is gone on another day. What is left out is therefore a group as the test is drawn, and
+its readings are judged one by one given all other groups. With K the kernel matrix and noise, and b the readings of a
+group, the inverse of K alone gives errors and variances of them all (Rasmussen and Williams 2006, 5.4.2):
+
+    C_b = ((K^-1)_bb)^-1,    e_b = C_b (K^-1 y)_b,    var e_i = (C_b)_ii
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.linalg import cholesky, lapack
+
+from heimdall_jax.training.processes import Kernels
+
+CORRELATIONS_M = (15.0, 30.0, 60.0, 120.0, 240.0, 480.0)
+NOISE_SHARES = (0.03, 0.1, 0.3, 1.0, 3.0)
+"""Variances of noise over those of the field."""
+MOST = 1300
+"""Readings of a field above which whole groups are left out of the choice, for speed."""
+LEAST_DB2 = 0.01
+"""Variance of a field of which every reading is the same."""
+
+
+def cross_validated(
+    places_m: Float[Any, "N 2"],
+    residual_db: Float[Any, "N C"],
+    known: Bool[Any, "N C"],
+    group_N: Int[Any, " N"],
+) -> Kernels:
+    """The kernels that give the readings of each group the highest density from those of the others.
+
+    Args:
+        places_m: Of the recordings.
+        residual_db: Readings less their mean and their recording's offset; ignored where not known.
+        known: Which readings count.
+        group_N: Group number of each recording.
+    """
+    kernels = []
+    for column in range(residual_db.shape[1]):
+        rows = _whole_groups(np.flatnonzero(known[:, column]), group_N)
+        kernels.append(_kernel(places_m[rows], residual_db[rows, column], group_N[rows]))
+    return Kernels(*(np.array(values, np.float64) for values in zip(*kernels, strict=True)))
+
+
+def _whole_groups(rows: np.ndarray, group_N: np.ndarray) -> np.ndarray:
+    """Those of `rows` in groups drawn at random until `MOST` are reached."""
+    groups, sizes = np.unique(group_N[rows], return_counts=True)
+    order = np.random.default_rng(0).permutation(len(groups))
+    taken = 1 + int(np.searchsorted(np.cumsum(sizes[order]), MOST))
+    return rows[np.isin(group_N[rows], groups[order[:taken]])]
+
+
+def _kernel(places_m: np.ndarray, residual_db: np.ndarray, group_N: np.ndarray) -> tuple[float, float, float]:
+    """Spread, correlation distance and noise of one field."""
+    apart_m = np.linalg.norm(places_m[:, None] - places_m, axis=-1).astype(np.float32)
+    if len(np.unique(group_N)) == 1:  # no other group to judge it by
+        group_N = np.arange(len(residual_db))
+    groups = [np.flatnonzero(group_N == one) for one in np.unique(group_N)]
+    judged = {}
+    for correlation_m in CORRELATIONS_M:
+        field = np.exp(-apart_m / np.float32(correlation_m))
+        for share in NOISE_SHARES:
+            error_db, scale = left_out(
+                field + np.float32(share) * np.eye(len(field), dtype=np.float32), residual_db, groups
+            )
+            variance_db2 = max(float(np.mean(error_db**2 / scale)), LEAST_DB2)  # the likeliest
+            nats = 0.5 * float(np.mean(np.log(scale))) + 0.5 * np.log(variance_db2)
+            judged[correlation_m, share] = nats, variance_db2
+    correlation_m, share = min(judged, key=lambda which: judged[which][0])
+    variance_db2 = judged[correlation_m, share][1]
+    return np.sqrt(variance_db2), correlation_m, np.sqrt(share * variance_db2)
+
+
+def left_out(covariance: np.ndarray, values: np.ndarray, groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (N,) of `values` (N,) as predicted from the other groups, and the errors' variances (N,)."""
+    factor = cholesky(covariance, lower=True, check_finite=False)
+    (inverse_of,) = lapack.get_lapack_funcs(("potri",), (factor,))
+    inverse = inverse_of(factor, lower=1)[0]
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    weighted = inverse @ values
+    error, variance = np.empty(len(values)), np.empty(len(values))
+    for rows in groups:
+        within = np.linalg.inv(inverse[np.ix_(rows, rows)].astype(np.float64))
+        error[rows], variance[rows] = within @ weighted[rows], np.diagonal(within)
+    return error, variance
