@@ -207,7 +207,7 @@ def test_the_best_model_answers_with_the_runs_recalibration(run: Path, tmp_path:
     (copy / "recalibration.json").write_text(json.dumps(kept | {"step": kept["step"] + 1}))
     np.testing.assert_array_equal(coefficients(open_run(copy)), 0.0)  # of another step
     (copy / "recalibration.json").write_text('{"step": 1, "coefficients": [1, 2, 3]}')
-    with pytest.raises(StorageError, match="5 numbers"):
+    with pytest.raises(StorageError, match="7 numbers"):
         open_run(copy)
 
 

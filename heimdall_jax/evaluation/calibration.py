@@ -103,11 +103,11 @@ def fit_recalibration(
     from sklearn.linear_model import QuantileRegressor  # slow to import
 
     needed = 0.5 * np.log(np.maximum(squared, 1e-12) / (-2.0 * np.log1p(-RECALIBRATED)))
-    log_spread = np.log(spread_m)
-    low, high = (float(end) for end in np.quantile(log_spread, (0.02, 0.98)))
-    known = np.stack([np.clip(log_spread, low, high), count], axis=1)
+    known = np.stack([np.log(spread_m), count], axis=1)
+    ranges = np.quantile(known, (0.02, 0.98), axis=0)
+    known = np.clip(known, *ranges)
     slopes = np.zeros(2)
     if len(squared) >= ROWS_FOR_SLOPES:
         slopes = QuantileRegressor(quantile=RECALIBRATED, alpha=0.0, solver="highs").fit(known, needed).coef_
         slopes[0] = max(slopes[0], STEEPEST)
-    return [float(np.quantile(needed - known @ slopes, RECALIBRATED)), *map(float, slopes), low, high]
+    return [float(np.quantile(needed - known @ slopes, RECALIBRATED)), *slopes.tolist(), *ranges.T.ravel().tolist()]

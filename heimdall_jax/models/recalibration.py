@@ -1,8 +1,9 @@
 """Regions made to hold what they say: a factor on a network's sigma, learned from validation rows after training.
 
 A Gaussian of the best likelihood holds too many truths in its 68 % region where errors have heavy tails, and how heavy
-they are depends on how sure the network is and of how many receivers. With u the logarithm of the geometric mean of
-both sigmas and n the number of receivers that it used, the factor is exp(a + b min(max(u, low), high) + c n).
+they are depends on how sure the network is, and of how many receivers. The factor is exp(a + b u + c n), where u is the
+logarithm of the geometric mean of both sigmas and n the number of receivers used, each no further out than validation
+rows had it.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from jaxtyping import Array, Bool
 from heimdall_jax.models.heads import Fix
 from heimdall_jax.models.normaliser import Fixed
 
-NEUTRAL = (0.0, 0.0, 0.0, 0.0, 0.0)
+NEUTRAL = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 """Coefficients that change no region."""
 
 
 class Recalibration(nnx.Module):
-    """The factor; one until `coefficients` (5,) are set: a, b, c, low, high."""
+    """The factor; one until `coefficients` (7,) are set: a, b, c, then the range of u and the range of n."""
 
     def __init__(self) -> None:
         self.coefficients = Fixed(jnp.asarray(NEUTRAL, jnp.float32))
@@ -28,8 +29,8 @@ class Recalibration(nnx.Module):
         """The same place with its spread corrected; `used` says by which receivers it was found."""
         scale_m = fix.scale_m
         product_m2 = scale_m[:, 0, 0] * scale_m[:, 1, 1] if scale_m.ndim == 3 else scale_m[:, 0] * scale_m[:, 1]
-        level, by_spread, by_count, low, high = (self.coefficients[...][number] for number in range(len(NEUTRAL)))
-        spread = jnp.minimum(jnp.maximum(0.5 * jnp.log(product_m2), low), high)
-        count = jnp.sum(used.astype(scale_m.dtype), axis=1)
+        level, by_spread, by_count, *ranges = (self.coefficients[...][number] for number in range(len(NEUTRAL)))
+        spread = jnp.minimum(jnp.maximum(0.5 * jnp.log(product_m2), ranges[0]), ranges[1])
+        count = jnp.minimum(jnp.maximum(jnp.sum(used.astype(scale_m.dtype), axis=1), ranges[2]), ranges[3])
         factor = jnp.exp(level + by_spread * spread + by_count * count)
         return Fix(fix.position_m, scale_m * factor.reshape((-1,) + (1,) * (scale_m.ndim - 1)))

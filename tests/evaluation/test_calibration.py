@@ -104,8 +104,9 @@ def heavy_tailed(count, seed):
 
 def recalibrated(coefficients, squared, spread_m, receivers):
     """By the module's own docstring."""
-    level, by_spread, by_count, low, high = coefficients
-    return squared * np.exp(-2 * (level + by_spread * np.clip(np.log(spread_m), low, high) + by_count * receivers))
+    level, by_spread, by_count, low, high, fewest, most = coefficients
+    spread, count = np.clip(np.log(spread_m), low, high), np.clip(receivers, fewest, most)
+    return squared * np.exp(-2 * (level + by_spread * spread + by_count * count))
 
 
 @pytest.mark.parametrize(("count", "tolerance"), [(10_000, 0.02), (1000, 0.07)])
@@ -122,6 +123,15 @@ def test_few_rows_give_one_factor():
     coefficients = fit_recalibration(*rows)
     assert coefficients[1:3] == [0.0, 0.0]
     assert inside_region(recalibrated(coefficients, *rows), 0.68).mean() == pytest.approx(0.68, abs=0.002)
+
+
+def test_what_validation_hardly_had_is_not_extrapolated_to():
+    """Of 2,000 rows ten are of six receivers, whose sigma is ten times too small, the others of seven."""
+    rng = np.random.default_rng(0)
+    squared, receivers = rng.chisquare(2, 2000), np.full(2000, 7)
+    squared[:10], receivers[:10] = 100 * squared[:10], 6
+    coefficients = fit_recalibration(squared, rng.uniform(10, 20, 2000), receivers)
+    assert coefficients[5:] == [7.0, 7.0]
 
 
 def test_a_surer_fix_stays_surer():

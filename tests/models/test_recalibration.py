@@ -7,7 +7,7 @@ import pytest
 from heimdall_jax.models.heads import Fix
 from heimdall_jax.models.recalibration import Recalibration
 
-USED = jnp.asarray([[True, True, False], [True, True, True]])
+USED = jnp.asarray([[True, True, False, False], [True, True, True, True]])
 PLACES_M = jnp.asarray([[1.0, 2.0], [3.0, 4.0]])
 
 
@@ -26,8 +26,8 @@ def test_it_changes_nothing_until_it_is_set():
 
 @pytest.mark.parametrize("shape", ["sigma", "cholesky"])
 def test_the_factor_by_hand(shape):
-    """Spread 8 of two receivers grows by exp(0.1 + 0.5 ln(8 / 2)) = 2 exp(0.1); spread 1, of three, counts as 2."""
-    module = set_to(0.1 - 0.5 * np.log(2.0) - 0.4, 0.5, 0.2, np.log(2.0), np.log(100.0))
+    """Spread 8 of two: exp(0.1 + 0.5 ln(8 / 2)) = 2 exp(0.1); spread 1 counts as 2, its four receivers as three."""
+    module = set_to(0.1 - 0.5 * np.log(2.0) - 0.4, 0.5, 0.2, np.log(2.0), np.log(100.0), 1.0, 3.0)
     sigma_m = jnp.asarray([[4.0, 16.0], [1.0, 1.0]])
     scale_m = sigma_m if shape == "sigma" else sigma_m[:, None] * jnp.eye(2)[None]
     grown = module(Fix(PLACES_M, scale_m), USED).scale_m / jnp.where(scale_m == 0, 1.0, scale_m)
