@@ -31,6 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_fused_run_tells_its_errors_beside_the_bound_for_each_clock(run: Path):
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["bound"]["kind"].startswith("Cramér-Rao")
@@ -39,6 +40,7 @@ def test_a_fused_run_tells_its_errors_beside_the_bound_for_each_clock(run: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_condition_has_its_row_and_the_figure_is_drawn(
     run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
