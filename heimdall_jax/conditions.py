@@ -35,6 +35,7 @@ ECHOES, MAIN_CLOCKS_S = 2, (50e-9, 1e-6)
 ECHO_DRAWS, ECHO_CHUNK = 10_000, 16
 """Noise-free arrivals on which the spread that echoes add is measured, and sessions made at once."""
 WITHIN_SIGMA = math.erf(math.sqrt(0.5))
+"""Share of a Gaussian's draws that are within one standard deviation."""
 
 
 def measure_conditions(run: Run, own: Data, count: int, *, cache: Path, progress: Progress) -> list[dict[str, Any]]:
@@ -61,9 +62,8 @@ def measure_conditions(run: Run, own: Data, count: int, *, cache: Path, progress
         spread = echo_spread(config, ECHO_DRAWS) if echoes else EchoSpread(0.0, 0.0)
         made = count if clock_s in MAIN_CLOCKS_S else -(-count // 4)
         row = {"clock_sigma_s": clock_s, "echoes": echoes, "echo_sigma_s": spread.sigma_s, "echo_rms_s": spread.rms_s}
-        rows.append(
-            row | _row(run, own, simulated_side(config, SPLIT, made, cache, progress), config, spread.sigma_s**2)
-        )
+        side = simulated_side(config, SPLIT, made, cache, progress)
+        rows.append(row | _row(run, own, side, config, spread.sigma_s**2))
     return rows
 
 

@@ -258,7 +258,7 @@ def _fix(
     return {
         "latitude": latitude,
         "longitude": longitude,
-        "radius_68_m": geodesy.error_radius_m(covariance_m2, 0.68),
+        "radius_68_m": float(geodesy.error_radius_m(covariance_m2, 0.68)),
         "covariance_m2": covariance_m2.tolist(),
         "ellipse_68": geodesy.error_ellipse(covariance_m2, 0.68)._asdict(),
         "ellipse_95": geodesy.error_ellipse(covariance_m2, 0.95)._asdict(),

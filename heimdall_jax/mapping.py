@@ -29,7 +29,7 @@ def radio_map(config: Config, train: HeimdallDataset) -> RadioMap | None:
     if config.model.name != "receiver_set" or config.model.spectrogram:
         cure = "Set it to 0, or use --model.name receiver_set without spectrograms."
         raise ConfigError(explain("augmentation.simulated", got="spectrograms", allowed="powers only", cure=cure))
-    return fit_radio_map(train.columns(), config.radio_map, left_out(config, train))
+    return fit_radio_map(train.columns(), config.radio_map, cross_validation_groups(config, train))
 
 
 def fill_map(net: RadioMapNet, config: Config, train: HeimdallDataset, validation: HeimdallDataset) -> None:
@@ -38,10 +38,10 @@ def fill_map(net: RadioMapNet, config: Config, train: HeimdallDataset, validatio
     Raises:
         DataError: Too few readings.
     """
-    learn_map(net, train.columns(), lambda: batches_of(config, validation), left_out(config, train))
+    learn_map(net, train.columns(), lambda: batches_of(config, validation), cross_validation_groups(config, train))
 
 
-def left_out(config: Config, train: HeimdallDataset) -> np.ndarray | None:
+def cross_validation_groups(config: Config, train: HeimdallDataset) -> np.ndarray | None:
     """Group numbers (N,) of training rows for cross-validation, as the test is drawn; None if it is off."""
     if not config.radio_map.cross_validate:
         return None

@@ -1,37 +1,36 @@
-"""What scripts and jobs call: train, evaluate, validate an export. Joins the rooms; holds no maths."""
+"""What scripts and jobs call: train, evaluate. Joins the rooms; holds no maths."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import grain
 import jax
-import numpy as np
 from rich.console import Console
 
 from heimdall_jax.assessment import assess, batches_of, measure, recalibration, takes_any_order
 from heimdall_jax.conditions import measure_conditions
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data, fresh_samples, load_data, load_test_data
+from heimdall_jax.delivery import deliver
 from heimdall_jax.display import Display
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.evaluation.figures import error_against_clock
 from heimdall_jax.evaluation.summary import write_metrics
 from heimdall_jax.evaluation.table import closing_table, conditions_table
-from heimdall_jax.export.parity import Report
-from heimdall_jax.features.extract import samples_needed
+from heimdall_jax.export.bundle import write_atomically
 from heimdall_jax.mapping import fill_map, radio_map
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.models.recalibration import NEUTRAL
-from heimdall_jax.registry.recordings import recording_inputs
 from heimdall_jax.report import FIGURES, track_report, write_report
 from heimdall_jax.run import (
     CHECKPOINTS,
-    CONFIG,
+    METRICS,
+    MODEL,
     Run,
     begin,
     make_model,
@@ -46,10 +45,8 @@ from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.loop import Loop, Progress
 from heimdall_jax.training.step import Trainer
-from heimdall_jax.types import Sample
 
-METRICS, MODEL, CONDITIONS = "metrics.json", "model.onnx", "conditions.json"
-PROBES, RECORDED_PROBES = 32, 8
+CONDITIONS = "conditions.json"
 
 
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
@@ -81,7 +78,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             run = _recalibrated(out, data)
             metrics = measure(run, data, own=data)
             write_metrics(out / METRICS, metrics)
-            version = _deliver(run, data, metrics, tracker)
+            version = deliver(run, data, metrics, tracker)
     files: dict[str, Path | str] = {"run": out, "model": out / MODEL}
     if version:  # none where nothing is tracked
         files["registered"] = f"{config.tracking.registered_name} {version}"
@@ -141,7 +138,7 @@ def evaluate(
     console.print(closing_table(metrics, files))
     if rows is not None:
         write_metrics(out / CONDITIONS, {"rows": rows})
-        error_against_clock(rows, out / FIGURES / "clocks.png")
+        write_atomically(out / FIGURES / "clocks.png", error_against_clock(rows))
         console.print(conditions_table(rows))
     return metrics
 
@@ -217,57 +214,9 @@ def _recalibrated(out: Path, data: Data) -> Run:
     assert data.validation is not None
     run = open_run(out)
     plain = dataclasses.replace(run, state=run.trainer.recalibrated(run.state, NEUTRAL))
-    save_recalibration(run, recalibration(plain, data.validation))
-    return open_run(out)
-
-
-def _deliver(run: Run, data: Data, metrics: Mapping[str, Any], tracker: Tracker) -> str:
-    """Export and validate the model, then hand metrics, files and model to the tracker; gives the version."""
-    from heimdall_jax.export.release import export_model  # jax2onnx is slow to import
-
-    folder, tracking = run.folder, run.config.tracking
-    samples = _probes(run.config, data)
-    manifest = export_model(run.model, folder, config=run.config, domain=run.domain, samples=samples, metrics=metrics)
-    flat = {f"test/{key}_m": value for key, value in metrics["error_m"].items()}
-    flat |= {f"test/coverage_{key}": value for key, value in metrics["coverage"].items()}
-    tracker.log(run.step, flat | {"test/nll_nats_per_fix": metrics["nll_nats_per_fix"]})
-    tracker.flush()
-    for name in (CONFIG, METRICS):
-        tracker.log_artifact(folder / name)
-    return tracker.register_model(folder / MODEL, manifest.to_tree(), tracking.registered_name, tracking.alias)
-
-
-def _probes(config: Config, data: Data) -> Sample:
-    """Real samples on which an export is compared with its model: spread over the validation side, else the test."""
-    from heimdall_jax.export.from_iq import takes_iq
-
-    chosen = data.validation or data.test
-    assert chosen is not None
-    raw = takes_iq(config.model)
-    spread = np.linspace(0, len(chosen) - 1, RECORDED_PROBES if raw else PROBES).astype(np.int64)
-    if not raw:
-        return chosen.gather(spread)
-    sessions = chosen.sessions.__getitems__(chosen.source_indices[spread].tolist())
-    needed, rate_hz = samples_needed(config.features), config.features.sample_rate_hz
-    return recording_inputs(sessions, data.domain, samples=needed, sample_rate_hz=rate_hz)[0]
-
-
-def validate_export(model_path: Path) -> Report:
-    """Prove that a run's `model.onnx` is its best checkpoint, weight by weight, and that ONNX Runtime agrees with JAX.
-
-    Args:
-        model_path: That file, or the run folder.
-
-    Raises:
-        HeimdallError: One of its children: what differs, or what of the run is missing.
-    """
-    from heimdall_jax.export.bundle import read_bundle
-    from heimdall_jax.export.release import read_samples, validate
-
-    model_path = read_bundle(model_path).path
-    run = open_run(model_path.parent)
-    samples = read_samples(run.folder)
-    return validate(model_path, run.model, samples, config=run.config, domain=run.domain)
+    coefficients = recalibration(plain, data.validation)
+    save_recalibration(run, coefficients)
+    return dataclasses.replace(run, state=run.trainer.recalibrated(run.state, coefficients))
 
 
 def _report(console: Console, data: Data) -> None:

@@ -22,7 +22,7 @@ from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.step import Trainer, TrainState
 from heimdall_jax.types import Domain
 
-CONFIG = "config.yaml"
+CONFIG, METRICS, MODEL = "config.yaml", "metrics.json", "model.onnx"
 CHECKPOINTS = "checkpoints"
 TRACKED = "tracked.json"
 RECALIBRATION = "recalibration.json"

@@ -19,8 +19,8 @@ from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.evaluation.spread import spread_table, spreads
 from heimdall_jax.evaluation.summary import write_metrics
 from heimdall_jax.export.bundle import MANIFEST
-from heimdall_jax.pipeline import METRICS, evaluate, train
-from heimdall_jax.run import CONFIG, FREE, begin, changed_settings
+from heimdall_jax.pipeline import evaluate, train
+from heimdall_jax.run import CONFIG, FREE, METRICS, begin, changed_settings
 
 SEEDS = "seeds.json"
 FOLDER = re.compile(r"seed-(\d+)")

@@ -26,8 +26,8 @@ def main(arguments: list[str]) -> None:
     parsed = tyro.cli(Arguments, args=arguments)
     from rich.console import Console
 
+    from heimdall_jax.delivery import validate_export
     from heimdall_jax.export.table import parity_table
-    from heimdall_jax.pipeline import validate_export
 
     console = Console()
     console.print(parity_table(validate_export(parsed.model)))

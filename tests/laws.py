@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "datasets": EVERYTHING,
     "assessment": EVERYTHING,
     "mapping": EVERYTHING,
+    "delivery": EVERYTHING,
     "conditions": EVERYTHING,
     "report": EVERYTHING,
     "seeds": EVERYTHING,

@@ -9,6 +9,8 @@ import pytest
 import scipy.constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm
 
 from heimdall_jax import geodesy
 from heimdall_jax.errors import DataError
@@ -140,13 +142,25 @@ def test_an_error_ellipse_has_the_axes_it_was_made_of(azimuth_deg):
 
 
 def test_an_error_radius_is_rayleighs_where_round_and_normal_where_thin():
-    """Rayleigh: 1.50959 sigma hold 68 %; a line: 0.994458 (SciPy 1.15, norm.ppf(0.84)). Between: draws."""
-    assert geodesy.error_radius_m(9.0 * np.eye(2), 0.68) == pytest.approx(3 * 1.50959, rel=1e-5)
-    assert geodesy.error_radius_m(np.diag([1e4, 1.0]), 0.68) == pytest.approx(99.4458, rel=1e-3)
-    covariance = np.array([[9.0, 2.0], [2.0, 4.0]])
-    draws = np.random.default_rng(1).multivariate_normal([0, 0], covariance, 200_000)
-    expected = float(np.quantile(np.hypot(*draws.T), 0.68))
-    assert geodesy.error_radius_m(covariance, 0.68) == pytest.approx(expected, rel=0.01)
+    """Rayleigh: 1.50959 sigma hold 68 %; a line: 0.994458 (SciPy 1.15, norm.ppf(0.84))."""
+    covariances = np.stack([9.0 * np.eye(2), np.diag([1e4, 1e-6])])
+    np.testing.assert_allclose(geodesy.error_radius_m(covariances, 0.68), [3 * 1.50959, 99.4458], rtol=1e-4)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 3.0, 30.0, 500.0])
+@pytest.mark.parametrize("probability", [0.5, 0.95])
+def test_a_circle_of_the_error_radius_holds_its_probability(ratio, probability):
+    """The density over vertical chords of the circle, whose own integral is closed, by SciPy."""
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    major, minor = 40.0, 40.0 / ratio
+    radius = float(geodesy.error_radius_m(turn @ np.diag([major**2, minor**2]) @ turn.T, probability))
+
+    def chord(angle):
+        x, half = radius * np.sin(angle), radius * np.cos(angle)
+        return half * norm.pdf(x, scale=major) * (2 * norm.cdf(half, scale=minor) - 1)
+
+    held = quad(chord, -np.pi / 2, np.pi / 2, limit=400, points=[-1.5, 1.5])[0]
+    assert held == pytest.approx(probability, abs=2e-4)
 
 
 def test_covariances_turn_by_the_convergence_of_meridians():

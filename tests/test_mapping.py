@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from heimdall_jax.config import NAMED
-from heimdall_jax.mapping import left_out
+from heimdall_jax.mapping import cross_validation_groups
 from heimdall_jax.training.dataset import HeimdallDataset
 from tests.training.conftest import ORIGIN, RECEIVERS, Sessions
 
@@ -21,7 +21,7 @@ def train() -> HeimdallDataset:
 
 def test_single_rows_chunks_of_time_or_cells_of_the_place(train: HeimdallDataset) -> None:
     found = {
-        split: left_out(replace(MAP, data=replace(MAP.data, split=split)), train)
+        split: cross_validation_groups(replace(MAP, data=replace(MAP.data, split=split)), train)
         for split in ("random", "time", "block", "none", "a.json")
     }
     np.testing.assert_array_equal(found["random"], np.arange(700))
@@ -34,4 +34,4 @@ def test_single_rows_chunks_of_time_or_cells_of_the_place(train: HeimdallDataset
 
 
 def test_nothing_is_left_out_where_the_config_states_the_spreads(train: HeimdallDataset) -> None:
-    assert left_out(NAMED["power"], train) is None
+    assert cross_validation_groups(NAMED["power"], train) is None

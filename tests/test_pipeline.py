@@ -22,10 +22,11 @@ from heimdall_jax.config import (
     TrainingConfig,
     WorldConfig,
 )
+from heimdall_jax.delivery import validate_export
 from heimdall_jax.errors import ConfigError, DataError, ExportError, StorageError
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.models.receiver_set import ReceiverSetNet
-from heimdall_jax.pipeline import evaluate, train, validate_export
+from heimdall_jax.pipeline import evaluate, train
 from heimdall_jax.run import Run, open_run
 from heimdall_jax.tracking import MlflowTracker
 from tests.powder_like import write_powder_like

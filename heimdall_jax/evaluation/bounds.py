@@ -31,12 +31,18 @@ def covariance_from_information(information_N22: Float64[ndarray, "N 2 2"]) -> F
     return np.where(regular[:, None, None], adjugate / safe, np.where(np.eye(2) > 0, np.inf, 0.0))
 
 
-def pooled_r68(covariance_m2: Float64[ndarray, "N 2 2"], rng: np.random.Generator, *, draws: int = DRAWS) -> float:
-    """Radius in metres that holds 68 % of the pooled draws from each fix's own N(0, C); infinite if too few bind."""
+def pooled_radii_m(
+    covariance_m2: Float64[ndarray, "N 2 2"], rng: np.random.Generator, *, draws: int = DRAWS
+) -> Float64[ndarray, "draws N"]:
+    """Lengths in metres of draws from each fix's own N(0, C); infinite where it does not bind."""
     known = _bound(covariance_m2)
     spread = np.sqrt(np.linalg.eigvalsh(np.where(known[:, None, None], covariance_m2, np.eye(2))))
-    radius = np.linalg.norm(rng.normal(size=(draws, len(spread), 2)) * spread, axis=-1)
-    return float(np.quantile(np.where(known, radius, np.inf), 0.68, method="higher"))
+    return np.where(known, np.linalg.norm(rng.normal(size=(draws, len(spread), 2)) * spread, axis=-1), np.inf)
+
+
+def pooled_r68(covariance_m2: Float64[ndarray, "N 2 2"], rng: np.random.Generator, *, draws: int = DRAWS) -> float:
+    """Radius in metres that holds 68 % of the pooled draws from each fix's own N(0, C); infinite if too few bind."""
+    return float(np.quantile(pooled_radii_m(covariance_m2, rng, draws=draws), 0.68, method="higher"))
 
 
 def binds(r68_m: float, region_m: float) -> bool:

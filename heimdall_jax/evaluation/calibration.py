@@ -10,10 +10,11 @@ from heimdall_jax.errors import DataError, explain
 
 PROBABILITIES = (0.5, 0.68, 0.9, 0.95)
 """Of the regions whose coverage is reported."""
+REGION = 0.68
+"""Of the region that stands for a fix's uncertainty."""
 CHUNK_S = 300.0
 """Fixes of the same five minutes are neighbours on one walk, so they are resampled together."""
 DRAWS = 4000
-RECALIBRATED = 0.68
 ROWS_FOR_SLOPES = 1000
 """With fewer, slopes would follow chance: at 1000 each half of the rows is held to 2 %."""
 STEEPEST = -0.5
@@ -102,12 +103,12 @@ def fit_recalibration(
     """
     from sklearn.linear_model import QuantileRegressor  # slow to import
 
-    needed = 0.5 * np.log(np.maximum(squared, 1e-12) / (-2.0 * np.log1p(-RECALIBRATED)))
+    needed = 0.5 * np.log(np.maximum(squared, 1e-12) / (-2.0 * np.log1p(-REGION)))
     known = np.stack([np.log(spread_m), count], axis=1)
     ranges = np.quantile(known, (0.02, 0.98), axis=0)
     known = np.clip(known, *ranges)
     slopes = np.zeros(2)
     if len(squared) >= ROWS_FOR_SLOPES:
-        slopes = QuantileRegressor(quantile=RECALIBRATED, alpha=0.0, solver="highs").fit(known, needed).coef_
+        slopes = QuantileRegressor(quantile=REGION, alpha=0.0, solver="highs").fit(known, needed).coef_
         slopes[0] = max(slopes[0], STEEPEST)
-    return [float(np.quantile(needed - known @ slopes, RECALIBRATED)), *slopes.tolist(), *ranges.T.ravel().tolist()]
+    return [float(np.quantile(needed - known @ slopes, REGION)), *slopes.tolist(), *ranges.T.ravel().tolist()]

@@ -6,8 +6,8 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from heimdall_jax.evaluation.calibration import REGION
 from heimdall_jax.evaluation.panels import Panel, percent
-from heimdall_jax.evaluation.regions import REGION
 from heimdall_jax.evaluation.table import COLUMNS, spoken, spoken_m
 
 TEMPLATE = "report.html.jinja"

@@ -10,33 +10,13 @@ from jaxtyping import Float, Float64, Shaped
 from numpy import ndarray
 from scipy.optimize import minimize_scalar
 
-from heimdall_jax.evaluation.calibration import coverage
+from heimdall_jax.evaluation.calibration import REGION, coverage
+from heimdall_jax.geodesy import error_radius_m
 
-REGION = 0.68
-"""Probability of the region that stands for a fix's uncertainty."""
 SHARES_KEPT = (1.0, 0.9, 0.75, 0.5, 0.25)
 """Of the fixes, the most confident ones, whose mean error is reported."""
-ANGLES, HALVINGS = 64, 44
-"""A mean over so many directions of a quarter turn is smooth, so it is exact to 1e-4 even for a needle."""
 LEAST_SIGMA_M = 1.0
 """Of a fitted region: an estimator that knew the validation places by heart would have none."""
-
-
-def radius_m(covariance_m2: Float64[ndarray, "N 2 2"]) -> Float64[ndarray, " N"]:
-    """Radius (N,) in metres of the circle about each fix that holds 68 % of its N(0, C).
-
-    In the direction a of a standard normal draw its length in metres is g(a) times a Rayleigh one, so that
-    P(r) = mean over a of 1 - exp(-r^2 / 2 g(a)^2), g(a)^2 = s1^2 cos^2 a + s2^2 sin^2 a; the radius is bisected.
-    """
-    variances = np.linalg.eigvalsh(covariance_m2)
-    angle = (np.arange(ANGLES) + 0.5) * (math.pi / 2 / ANGLES)
-    spread = variances @ np.stack([np.cos(angle) ** 2, np.sin(angle) ** 2])
-    low, high = np.zeros(len(variances)), -2 * math.log1p(-REGION) * variances[:, 1]
-    for _ in range(HALVINGS):
-        middle = 0.5 * (low + high)
-        beyond = -np.expm1(-0.5 * middle[:, None] / spread).mean(axis=1) > REGION
-        low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
-    return np.sqrt(high)
 
 
 def area_m2(covariance_m2: Float64[ndarray, "N 2 2"]) -> Float64[ndarray, " N"]:
@@ -47,8 +27,8 @@ def area_m2(covariance_m2: Float64[ndarray, "N 2 2"]) -> Float64[ndarray, " N"]:
 def risk(
     error_m: Float[ndarray, " N"], covariance_m2: Float64[ndarray, "N 2 2"], shares: tuple[float, ...] = SHARES_KEPT
 ) -> dict[str, float]:
-    """Mean error in metres of each share of the fixes, those with the smallest `radius_m`, by its name as text."""
-    return risk_of_order(error_m, np.argsort(radius_m(covariance_m2), kind="stable"), shares)
+    """Mean error in metres of each share of the fixes, those with the smallest 68 % radius, by its name as text."""
+    return risk_of_order(error_m, np.argsort(error_radius_m(covariance_m2, REGION), kind="stable"), shares)
 
 
 def risk_of_order(

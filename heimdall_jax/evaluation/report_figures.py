@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from heimdall_jax.evaluation.calibration import inside_region, squared_mahalanobis
+from heimdall_jax.evaluation.bounds import pooled_radii_m
+from heimdall_jax.evaluation.calibration import REGION, inside_region, squared_mahalanobis
 from heimdall_jax.evaluation.fixes import Fixes
 from heimdall_jax.evaluation.panels import (
     BLUE,
@@ -23,14 +24,12 @@ from heimdall_jax.evaluation.panels import (
     percent,
     table,
 )
-from heimdall_jax.evaluation.regions import REGION, risk, risk_of_order
+from heimdall_jax.evaluation.regions import risk, risk_of_order
 from heimdall_jax.evaluation.table import spoken, spoken_m
 
 QUANTILES = (0.1, 0.25, 0.5, 0.68, 0.75, 0.9, 0.95, 0.99)
 NOMINAL = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.99)
 SHARES = tuple(round(0.05 * step, 2) for step in range(20, 0, -1))
-BOUND_DRAWS = 64
-"""Of each fix's own normal distribution, as the bound's quantile takes."""
 BINS = 10
 LEAST_M = 0.1
 """On logarithmic axes: an error of zero is drawn here."""
@@ -42,9 +41,7 @@ def error_cdf(fixes: Fixes, metrics: Mapping[str, Any]) -> Panel:
     series = {"model": fixes.error_m_N} | {spoken(name): error for name, error in fixes.other_error_m.items()}
     bound = metrics.get("bound")
     if fixes.bound_m2_NEE is not None:
-        spread = np.sqrt(np.linalg.eigvalsh(fixes.bound_m2_NEE))
-        draws = np.random.default_rng(0).normal(size=(BOUND_DRAWS, len(spread), 2))
-        series["bound"] = np.linalg.norm(draws * spread, axis=-1).reshape(-1)
+        series["bound"] = pooled_radii_m(fixes.bound_m2_NEE, np.random.default_rng(0)).reshape(-1)
 
     def draw(figure: Any, axes: Any) -> None:
         for number, (name, error_m) in enumerate(series.items()):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from heimdall_jax.evaluation.calibration import inside_region, squared_mahalanobis
+from heimdall_jax.evaluation.calibration import REGION, inside_region, squared_mahalanobis
 from heimdall_jax.evaluation.fixes import Fixes
 from heimdall_jax.evaluation.panels import (
     BLUE,
@@ -21,8 +21,8 @@ from heimdall_jax.evaluation.panels import (
     in_metres,
     table,
 )
-from heimdall_jax.evaluation.regions import REGION, radius_m
 from heimdall_jax.evaluation.table import spoken_m
+from heimdall_jax.geodesy import error_radius_m
 
 WORST = 5
 """Fixes named on the map."""
@@ -162,7 +162,8 @@ def _draw_regions(axes: Any, fixes: Fixes, chosen: np.ndarray) -> None:
 def _rows(fixes: Fixes) -> tuple[tuple[str, ...], ...]:
     """Every fix, the worst first."""
     squared = squared_mahalanobis(fixes.truth_m_NE - fixes.position_m_NE, fixes.covariance_m2_NEE)
-    inside, radii_m, heard = inside_region(squared, REGION), radius_m(fixes.covariance_m2_NEE), fixes.heard_NR.sum(1)
+    inside, heard = inside_region(squared, REGION), fixes.heard_NR.sum(axis=1)
+    radii_m = error_radius_m(fixes.covariance_m2_NEE, REGION)
     return tuple(
         (
             fixes.session_ids[fix],

@@ -39,7 +39,7 @@ class LocalizationNet(Locator):
 
     def __init__(
         self,
-        config: ModelConfig = ModelConfig(),  # noqa: B008 - frozen
+        config: ModelConfig = ModelConfig(),  # noqa: B008 - frozen, so no call can change it
         domain: Domain = ANYWHERE,
         *,
         dtype: DTypeLike = jnp.float32,

@@ -53,5 +53,5 @@ def _in_double(model: nnx.Module) -> Any:
     double = nnx.merge(graph, widened(state))
     for _, layer in nnx.iter_modules(double):
         if hasattr(layer, "param_dtype"):
-            setattr(layer, "param_dtype", jnp.float64)  # noqa: B010
+            setattr(layer, "param_dtype", jnp.float64)  # noqa: B010 - a module is not known to have it
     return double

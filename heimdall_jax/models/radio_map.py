@@ -33,7 +33,7 @@ from heimdall_jax.types import Domain
 NEAREST_M = 20.0
 """Shorter distances count as this one: the far-field law ends, and positions are no better known."""
 MEDIAN_STEPS = 15
-"""Weiszfeld's; of 470 answers on POWDER 100 steps move 95 % by less than 0.2 m."""
+"""Weiszfeld's; of 470 answers on POWDER 100 steps move 95 % by less than 0.2 m and one by 25."""
 
 
 class RadioMapNet(Locator):
@@ -89,9 +89,10 @@ class RadioMapNet(Locator):
         log_fit_BG = self._log_likelihood(rss_db, receiver_m, heard, present, jnp.where(present, identity, 0))
         weight_BG = jax.nn.softmax(log_fit_BG / self.temperature[...], axis=1)
         places_m = self.places_m[...]
-        answer_m = _mean(weight_BG, places_m)
         if self.config.cross_validate:
             answer_m = geometric_median(jax.nn.softmax(log_fit_BG, axis=1), places_m, self.config.spacing_m)
+        else:
+            answer_m = _mean(weight_BG, places_m)
         east_m, north_m = places_m[None, :, 0] - answer_m[:, :1], places_m[None, :, 1] - answer_m[:, 1:]
         cell_m2 = self.config.spacing_m**2 / 12
         east_m2 = jnp.sum(weight_BG * east_m * east_m, axis=1) + cell_m2

@@ -72,8 +72,9 @@ class ReceiverSetNet(Locator):
         self.norm = LayerNorm(width, rngs=rngs)
         self.position = Perceptron(width, (0.0, 0.0), config.dropout, rngs=rngs)
         self.cholesky = CholeskyHead(width, domain.position_std_m, config, rngs=rngs)
-        self.power, self.double, self.recalibration = config.power, config.timing, Recalibration()
+        self.power, self.double = config.power, config.timing
         self.fusion = ArrivalFusion(domain.origin_deg, config.dropout, rngs=rngs) if config.timing else None
+        self.recalibration = Recalibration()
 
     def __call__(self, *arrays: Array, **named: Array | None) -> Fix:
         """The answer of `fixes`, whose arguments it takes."""

@@ -109,7 +109,7 @@ class SessionsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 class PowderRss(SessionsBuilder):
     """Received power of hand-held transmitters on a campus: the University of Utah's localization data, MIT licence."""
 
-    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("time", "random", "block", "none")]  # noqa: RUF012
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("time", "random", "block", "none")]  # noqa: RUF012 - TFDS reads a list of the class
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Put the authors' files (single_tx.csv, location_coordinates.json, …) in manual_dir."
 
     def find(self, dl_manager: tfds.download.DownloadManager) -> tuple[dict[str, SessionSource], dict[str, Any]]:

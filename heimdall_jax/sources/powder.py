@@ -27,14 +27,12 @@ from heimdall_jax.sources.powder_files import (
     not_a_number,
     read_locations,
 )
-from heimdall_jax.sources.powder_tables import COUNTS, FILES, Table, read_csv, read_json
+from heimdall_jax.sources.powder_tables import COUNTS, KIND, Table, read_csv, read_json
 from heimdall_jax.types import Session
 
 FREQUENCY_HZ = 462.7e6
 REACH_M = 100_000.0
 """A receiver or transmitter further than this from every fixed receiver is at an impossible place."""
-KIND = {0: "no_tx", 1: "single_tx", 2: "two_tx"}
-"""How the data set names the files with so many transmitters at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,19 +124,21 @@ def _choose(path: Path, transmitters: int) -> tuple[Path, tuple[str, ...]]:
         raise StorageError(
             explain("POWDER data", got=f"nothing at {path}", allowed="its folder, a CSV or JSON file", cure=cure)
         )
-    cure = f"Give the data set's folder with {FILES[transmitters]}."
+    kind = KIND[transmitters]
+    cure = f"Give the data set's folder with {kind}.csv or {kind}.json."
     others = sorted(
         file
         for folder in (path, path / "all_data")
-        for kind in ("*.csv", "*.json")
-        for file in folder.glob(kind)
+        for pattern in ("*.csv", "*.json")
+        for file in folder.glob(pattern)
         if file.name != LOCATIONS
     )
-    kind = KIND[transmitters]
     names = [f"{folder}{kind}.{ending}" for folder in ("", "all_data/") for ending in ("csv", "json")]
     found = [path / name for name in names if (path / name).is_file()][:1] or others
     if not found:
-        raise DataError(explain(str(path), got="a folder without recordings", allowed=FILES[transmitters], cure=cure))
+        raise DataError(
+            explain(str(path), got="a folder without recordings", allowed=f"{kind}.csv or .json", cure=cure)
+        )
     if len(found) > 1:
         got = ", ".join(file.name for file in found)
         raise DataError(explain(str(path), got=got, allowed=f"a file with {COUNTS[transmitters]}", cure=cure))

@@ -31,8 +31,8 @@ NO_PLACE_DEG = -1.0
 """What they write for the latitude and longitude of a moving receiver that took no part."""
 COUNTS = {0: "no transmitter", 1: "one transmitter", 2: "two transmitters"}
 """Transmitters at once, as the data set has them."""
-FILES = {0: "no_tx.json", 1: "single_tx.csv or single_tx.json", 2: "two_tx.csv"}
-"""Where the data set has them."""
+KIND = {0: "no_tx", 1: "single_tx", 2: "two_tx"}
+"""How its files with so many are named."""
 TRUTH_COLUMNS: dict[int, tuple[str, ...]] = {
     0: (),
     1: ("tx_x_coord", "tx_y_coord"),
@@ -199,5 +199,5 @@ def _transmitters(path: Path, stamp: str, record: dict[str, Any], count: int) ->
 
 def other_count(path: Path, got: str, transmitters: int) -> str:
     """Message for a file whose transmissions have another count of transmitters than asked for."""
-    cure = f"Give a file with {COUNTS[transmitters]} ({FILES[transmitters]})."
+    cure = f"Give a file with {COUNTS[transmitters]} ({KIND[transmitters]}.csv or .json)."
     return explain(str(path), got=got, allowed=f"exactly {COUNTS[transmitters]}", cure=cure)

@@ -1,10 +1,5 @@
-"""The figure of error against clock: a picture, or a clear error."""
+"""The figure of error against clock."""
 
-from pathlib import Path
-
-import pytest
-
-from heimdall_jax.errors import StorageError
 from heimdall_jax.evaluation.figures import SERIES, error_against_clock
 
 
@@ -20,13 +15,8 @@ def rows() -> list[dict]:
     ]
 
 
-def test_a_png_is_written_with_its_folder(tmp_path: Path):
-    path = tmp_path / "figures" / "clocks.png"
-    error_against_clock(rows(), path)
-    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-
-
-def test_a_folder_that_is_a_file_is_told(tmp_path: Path):
-    (tmp_path / "figures").write_text("")
-    with pytest.raises(StorageError, match=r"clocks\.png"):
-        error_against_clock(rows(), tmp_path / "figures" / "clocks.png")
+def test_it_is_a_png_and_echoes_are_left_out():
+    picture = error_against_clock(rows())
+    assert picture[:8] == b"\x89PNG\r\n\x1a\n"
+    assert error_against_clock([row for row in rows() if not row["echoes"]]) == picture
+    assert error_against_clock(rows()[:1]) != picture

@@ -172,7 +172,10 @@ def posterior(net, samples):
 
 def least_mean_distance(weight):
     """SciPy's minimum of the mean distance, a cell's being the root of the mean squared one to its points."""
-    mean_m = lambda place: weight @ np.sqrt(((PLACES_M - place) ** 2).sum(axis=1) + 100.0**2 / 6)  # noqa: E731
+
+    def mean_m(place):
+        return weight @ np.sqrt(((PLACES_M - place) ** 2).sum(axis=1) + 100.0**2 / 6)
+
     return minimize(mean_m, weight @ PLACES_M, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-9}).x
 
 

@@ -62,7 +62,8 @@ def test_sides_are_disjoint_and_groups_whole(n, spec, seed):
     try:
         parts = split(transmissions, spec, validation_seed=seed)
     except DataError as error:
-        assert "cannot be divided" in str(error)  # noqa: PT017
+        if "cannot be divided" not in str(error):
+            raise
         return
     everything = np.concatenate([parts.train, parts.validation, parts.test])
     assert sorted(everything.tolist()) == list(range(n))
