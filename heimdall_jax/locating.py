@@ -7,10 +7,10 @@ plain correlation, which meets the bound where PHAT does not, of recordings move
 the interpolator's half-width: light cannot be later than that.
 
 **Band.** Only the band that the signal occupies is correlated (`sources.occupied`); the gate and the precision count
-the independent samples that are left. Simulated DCF77 with two other stations in the band is 0.2 us off so, else 300.
+the independent samples that are left. A simulated station 5 kHz off, 5 dB weaker, moves a fix by 38 km otherwise.
 
 **Carrier.** It stays: with lags on equal terms a steady carrier adds one constant to all of them, in phase with the
-rest of a single path, and moves no peak. Simulated DCF77 in noise is 0.17 us off with it and without.
+rest of a single path, and moves no peak.
 
 **Bandwidth gate.** A recording is refused where the correlation of a signal of rms bandwidth B falls by less than a
 tenth from its peak to the end of the lags tau that are sought, exp(-(2 pi B tau)^2 / 2) > 0.9: its peak then is a

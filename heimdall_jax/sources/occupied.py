@@ -1,7 +1,6 @@
 """The band that a recorded signal occupies, and recordings without what lies outside it.
 
-What lies outside carries noise and other stations, which stand elsewhere: two of them, 15 dB under a simulated DCF77,
-moved its delays by 300 us.
+What lies outside carries noise and other stations, which stand elsewhere and have other delays.
 """
 
 from __future__ import annotations
