@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heimdall_jax.assessment import batches_of
+from heimdall_jax.assessment import batches_of, recalibration
 from heimdall_jax.config import NAMED, Config
 from heimdall_jax.datasets import Data, load_data
 from heimdall_jax.evaluation.bayes import posterior_mean
 from heimdall_jax.evaluation.calibration import coverage, squared_mahalanobis
 from heimdall_jax.models.radio_map import RadioMapNet
-from heimdall_jax.run import make_model, make_trainer
+from heimdall_jax.run import Run, make_model, make_trainer
 from heimdall_jax.training.map_fit import learn_map
 
 POWER = NAMED["power"]
@@ -36,7 +36,9 @@ def located(config: Config, cache: Path) -> tuple[Data, np.ndarray, np.ndarray]:
     assert isinstance(model, RadioMapNet)
     learn_map(model, train.columns(), lambda: batches_of(config, validation))
     trainer = make_trainer(config, model, 0)
-    return data, *trainer.predict(trainer.start(), batches_of(config, test))
+    run = Run(cache, config, data.domain, trainer, trainer.start(), step=0)
+    state = trainer.recalibrated(run.state, recalibration(run, validation))
+    return data, *trainer.predict(state, batches_of(config, test))
 
 
 def squared_errors(data: Data, position_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
