@@ -135,7 +135,7 @@ NOT_NEGATIVE = (
     "augmentation.power_offset_db",
     "augmentation.noise_db",
     "augmentation.fade_from",
-    *(f"radio_map.{name}" for name in ("margin_m", "offset_db", "inflation")),
+    *(f"radio_map.{name}" for name in ("margin_m", "offset_db", "inflation", "fingerprints")),
     *(f"training.{name}" for name in ("weight_decay", "checkpoint_seconds", "prefetch", "part_weight")),
 )
 SHARE = (
@@ -217,9 +217,9 @@ POWER = Config(
 POWDER_MAP = Config(
     data=POWDER.data,
     model=ModelConfig(name="radio_map"),
-    radio_map=RadioMapConfig(cross_validate=True, offset_db=2.0),
+    radio_map=RadioMapConfig(cross_validate=True, offset_db=2.0, fingerprints=4000),
 )
-"""A radio map of real measurements, its spreads cross-validated."""
+"""A radio map of real measurements, its spreads cross-validated, and the recordings themselves."""
 
 NAMED: dict[str, Config] = {
     "simulation": SIMULATION,

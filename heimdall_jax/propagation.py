@@ -26,5 +26,7 @@ class RadioMapConfig:
     """Factor on the spread of what is drawn."""
     neighbours: int = 24
     """Training recordings that each grid point is interpolated from."""
+    fingerprints: int = 0
+    """Training recordings that new ones are compared with, drawn at random where there are more; 0: none."""
     missed: float = 0.01
     """Share of transmissions that a receiver misses whatever their power."""

@@ -10,12 +10,16 @@ log(o + (1 - o) Phi((least_r - m_rg - E p) / sqrt(v_rg + var p))), o the share o
 exact for one such receiver, for several as if p were drawn for each. The mean of the posterior has the least mean
 squared error of all estimates, its geometric median the least mean error: where a second peak is far off, it stays with
 the first.
+
+Recordings of known places may speak, too (`fingerprints.py`): they know echoes, walks and the days' receivers, the map
+knows what lies between. Neither is told what the other has already said, so each log-likelihood counts by a share,
+which validation rows choose: a logarithmic opinion pool (Genest and Zidek 1986).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +29,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from heimdall_jax.config import RadioMapConfig
+from heimdall_jax.models.fingerprints import Fingerprints
 from heimdall_jax.models.heads import Fix, Locator
 from heimdall_jax.models.normaliser import Fixed
 from heimdall_jax.models.recalibration import Recalibration
@@ -50,6 +55,7 @@ class RadioMapNet(Locator):
         places_m = grid(domain.position_box_m, config)
         known = len(domain.receivers) + 1  # row 0 is any other receiver
         self.config = config
+        self.columns = int(np.sum(places_m[:, 1] == places_m[0, 1]))
         self.places_m = Fixed(jnp.asarray(places_m, jnp.float32))
         self.mean_db = Fixed(jnp.zeros((known, len(places_m)), jnp.float32))
         self.own_db2 = Fixed(jnp.ones((known, len(places_m)), jnp.float32))
@@ -60,12 +66,15 @@ class RadioMapNet(Locator):
         self.least_db = Fixed(jnp.zeros(known, jnp.float32))
         self.exponent = Fixed(jnp.asarray(2.0, jnp.float32))
         self.temperature = Fixed(jnp.asarray(1.0, jnp.float32))
+        self.shares = Fixed(jnp.asarray((1.0, 0.0), jnp.float32))
+        room = config.fingerprints
+        self.fingerprints = Fingerprints(known - 1, room) if room and known > 1 else None
         self.recalibration = Recalibration()
 
     def fill(self, values: Mapping[str, Any]) -> None:
         """Set the arrays of these names, shapes as they are; rows are identities, 0 for an unknown receiver.
 
-        `temperature` divides the log-likelihood.
+        `temperature` divides the log-likelihood; `shares` (2,) are those of map and fingerprints.
         """
         for name, value in values.items():
             variable = getattr(self, name)
@@ -86,7 +95,31 @@ class RadioMapNet(Locator):
             If spreads were cross-validated, its geometric median at temperature 1, and its second moment about that.
         """
         heard = heard & present
-        log_fit_BG = self._log_likelihood(rss_db, receiver_m, heard, present, jnp.where(present, identity, 0))
+        logs_BG = self.log_likelihoods(rss_db, receiver_m, heard, present, identity)
+        return self.recalibration(self.answer(logs_BG), heard)
+
+    def log_likelihoods(
+        self,
+        rss_db: Float[Array, "B R"],
+        receiver_m: Float[Array, "B R 2"],
+        heard: Bool[Array, "B R"],
+        present: Bool[Array, "B R"],
+        identity: Int[Array, "B R"],
+    ) -> tuple[Float[Array, "B G"], ...]:
+        """Of every grid point, up to a constant of each transmission: the map's, and the fingerprints' if there are."""
+        identity, heard = jnp.where(present, identity, 0), heard & present
+        by_map = self._log_likelihood(rss_db, receiver_m, heard, present, identity)
+        if self.fingerprints is None:
+            return (by_map,)
+        mismatch = self.fingerprints.mismatch(rss_db, receiver_m, heard, present, identity)
+        east_m, north_m = self.places_m[: self.columns, 0], self.places_m[:: self.columns, 1]
+        return by_map, self.fingerprints.log_density(mismatch, east_m, north_m, self.config.spacing_m)
+
+    def answer(self, logs_BG: Sequence[Float[Array, "B G"]]) -> Fix:
+        """Place and spread of the pooled log-likelihoods, before recalibration."""
+        log_fit_BG = logs_BG[0]
+        if len(logs_BG) > 1:
+            log_fit_BG = self.shares[0] * logs_BG[0] + self.shares[1] * logs_BG[1]
         weight_BG = jax.nn.softmax(log_fit_BG / self.temperature[...], axis=1)
         places_m = self.places_m[...]
         if self.config.cross_validate:
@@ -98,7 +131,7 @@ class RadioMapNet(Locator):
         east_m2 = jnp.sum(weight_BG * east_m * east_m, axis=1) + cell_m2
         north_m2 = jnp.sum(weight_BG * north_m * north_m, axis=1) + cell_m2
         both_m2 = jnp.sum(weight_BG * east_m * north_m, axis=1)
-        return self.recalibration(Fix(answer_m, _cholesky(east_m2, both_m2, north_m2)), heard)
+        return Fix(answer_m, _cholesky(east_m2, both_m2, north_m2))
 
     def _expected(
         self, receiver_m: Array, present: Array, identity: Array

@@ -11,18 +11,20 @@ group, the inverse of K alone gives errors and variances of them all (Rasmussen 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.linalg import cholesky, lapack
 
-from heimdall_jax.training.processes import Kernels
+from heimdall_jax.training.correlation import Kernels, by_distance, by_sector
 
-CORRELATIONS_M = (15.0, 30.0, 60.0, 120.0, 240.0, 480.0)
+CORRELATIONS_M = (30.0, 60.0, 120.0, 240.0, 480.0)
+SECTOR_SHARES = (0.0, 0.4, 0.8)
 NOISE_SHARES = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Variances of noise over those of the field."""
-MOST = 1300
+MOST = 900
 """Readings of a field above which whole groups are left out of the choice, for speed."""
 LEAST_DB2 = 0.01
 """Variance of a field of which every reading is the same."""
@@ -32,6 +34,7 @@ def cross_validated(
     places_m: Float[Any, "N 2"],
     residual_db: Float[Any, "N C"],
     known: Bool[Any, "N C"],
+    receiver_m: Float[Any, "C 2"],
     group_N: Int[Any, " N"],
 ) -> Kernels:
     """The kernels that give the readings of each group the highest density from those of the others.
@@ -40,12 +43,13 @@ def cross_validated(
         places_m: Of the recordings.
         residual_db: Readings less their mean and their recording's offset; ignored where not known.
         known: Which readings count.
+        receiver_m: Where the receiver of each field stands.
         group_N: Group number of each recording.
     """
     kernels = []
     for column in range(residual_db.shape[1]):
         rows = _whole_groups(np.flatnonzero(known[:, column]), group_N)
-        kernels.append(_kernel(places_m[rows], residual_db[rows, column], group_N[rows]))
+        kernels.append(_kernel(places_m[rows], residual_db[rows, column], receiver_m[column], group_N[rows]))
     return Kernels(*(np.array(values, np.float64) for values in zip(*kernels, strict=True)))
 
 
@@ -57,25 +61,27 @@ def _whole_groups(rows: np.ndarray, group_N: np.ndarray) -> np.ndarray:
     return rows[np.isin(group_N[rows], groups[order[:taken]])]
 
 
-def _kernel(places_m: np.ndarray, residual_db: np.ndarray, group_N: np.ndarray) -> tuple[float, float, float]:
-    """Spread, correlation distance and noise of one field."""
-    apart_m = np.linalg.norm(places_m[:, None] - places_m, axis=-1).astype(np.float32)
+def _kernel(
+    places_m: np.ndarray, residual_db: np.ndarray, receiver_m: np.ndarray, group_N: np.ndarray
+) -> tuple[float, float, float, float]:
+    """Spread, correlation distance, share of the sector and noise of one field."""
     if len(np.unique(group_N)) == 1:  # no other group to judge it by
         group_N = np.arange(len(residual_db))
     groups = [np.flatnonzero(group_N == one) for one in np.unique(group_N)]
+    sector, unit = by_sector(places_m, places_m, receiver_m), np.eye(len(residual_db), dtype=np.float32)
     judged = {}
     for correlation_m in CORRELATIONS_M:
-        field = np.exp(-apart_m / np.float32(correlation_m))
-        for share in NOISE_SHARES:
-            error_db, scale = left_out(
-                field + np.float32(share) * np.eye(len(field), dtype=np.float32), residual_db, groups
-            )
+        near = by_distance(places_m, places_m, correlation_m)
+        for sector_share, noise_share in product(SECTOR_SHARES, NOISE_SHARES):
+            field = near + np.float32(sector_share) * (sector - near)
+            error_db, scale = left_out(field + np.float32(noise_share) * unit, residual_db, groups)
             variance_db2 = max(float(np.mean(error_db**2 / scale)), LEAST_DB2)  # the likeliest
             nats = 0.5 * float(np.mean(np.log(scale))) + 0.5 * np.log(variance_db2)
-            judged[correlation_m, share] = nats, variance_db2
-    correlation_m, share = min(judged, key=lambda which: judged[which][0])
-    variance_db2 = judged[correlation_m, share][1]
-    return np.sqrt(variance_db2), correlation_m, np.sqrt(share * variance_db2)
+            judged[correlation_m, sector_share, noise_share] = nats, variance_db2
+    best = min(judged, key=lambda which: judged[which][0])
+    correlation_m, sector_share, noise_share = best
+    variance_db2 = judged[best][1]
+    return np.sqrt(variance_db2), correlation_m, sector_share, np.sqrt(noise_share * variance_db2)
 
 
 def left_out(covariance: np.ndarray, values: np.ndarray, groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -85,6 +91,9 @@ def left_out(covariance: np.ndarray, values: np.ndarray, groups: Sequence[np.nda
     inverse = inverse_of(factor, lower=1)[0]
     inverse = np.tril(inverse) + np.tril(inverse, -1).T
     weighted = inverse @ values
+    if len(groups) == len(values):
+        variance = 1 / np.diagonal(inverse)
+        return variance * weighted, variance
     error, variance = np.empty(len(values)), np.empty(len(values))
     for rows in groups:
         within = np.linalg.inv(inverse[np.ix_(rows, rows)].astype(np.float64))

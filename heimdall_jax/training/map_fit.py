@@ -1,8 +1,8 @@
-"""A `RadioMapNet` learned: its map from training rows, how far to trust it from validation rows."""
+"""A `RadioMapNet` learned: map and fingerprints from training rows, how far to trust each from validation rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,34 +10,44 @@ import numpy as np
 from flax import nnx
 
 from heimdall_jax.models.radio_map import RadioMapNet
+from heimdall_jax.training.fingerprint_fit import INPUTS, learn_fingerprints
 from heimdall_jax.training.losses import gaussian_nll
 from heimdall_jax.training.radio_map import RadioMap, fit_radio_map
 from heimdall_jax.types import Sample
 
-INPUTS = ("rss_db", "receiver_m", "heard", "present", "identity")
-TEMPERATURES = tuple(2 ** (step / 2) for step in range(1, 11))
-"""What the log-likelihood may be divided by beyond 1, which is right where the model is: readings err together."""
+TRUTH = ("position_m", "position_error_m", "weight")
+TEMPERATURES = tuple(2 ** (step / 2) for step in range(11))
+"""What the log-likelihood may be divided by; 1 is right where the model is: readings err together."""
+SHARES = ((1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (0.35, 1.0), (0.2, 1.0), (0.1, 1.0))
+"""Of map and fingerprints in the pooled log-likelihood."""
 
 
 def learn_map(
     net: RadioMapNet, train: Sample, validation: Callable[[], Iterator[Sample]], group_N: np.ndarray | None = None
 ) -> None:
-    """Fill the network from stacked training samples (N, ...); the temperature from batches of validation ones.
+    """Fill the network from stacked training samples (N, ...); shares and temperature from batches of validation ones.
 
-    It is raised from 1 as long as the likelihood of the validation truths grows. `fit_radio_map` tells of groups.
+    The temperature is raised from 1 as long as the likelihood of the validation truths grows, for each pair of shares.
+    `fit_radio_map` tells of groups.
 
     Raises:
         DataError: Too few readings.
     """
-    net.fill(tables(fit_radio_map(train, net.config, group_N), train["identity"][0], net.mean_db.shape[0]))
-    judge = _judge(net)
-    chosen, best = 1.0, judge(1.0, validation())
-    for temperature in TEMPERATURES:
-        judged = judge(temperature, validation())
-        if not judged < best:
-            break
-        chosen, best = temperature, judged
-    net.fill({"temperature": chosen})
+    fitted = fit_radio_map(train, net.config, group_N)
+    net.fill(tables(fitted, train["identity"][0], net.mean_db.shape[0]))
+    if net.fingerprints is not None:
+        area_m2 = len(fitted.places_m) * net.config.spacing_m**2
+        learn_fingerprints(net.fingerprints, train, group_N, area_m2)
+    judge, best = _judge(net, validation()), (np.inf, 1.0, SHARES[0])
+    for shares in SHARES if net.fingerprints is not None else SHARES[:1]:
+        least = np.inf
+        for temperature in TEMPERATURES:
+            judged = judge(temperature, shares)
+            best = min(best, (judged, temperature, shares))
+            if not judged < least:
+                break
+            least = judged
+    net.fill({"temperature": best[1], "shares": best[2]})
 
 
 def tables(radio_map: RadioMap, identity_R: np.ndarray, count: int) -> dict[str, np.ndarray | float]:
@@ -59,22 +69,28 @@ def tables(radio_map: RadioMap, identity_R: np.ndarray, count: int) -> dict[str,
     return found | {"shared_db2": radio_map.shared_db2_G, "exponent": radio_map.exponent}
 
 
-def _judge(net: RadioMapNet) -> Callable[[float, Iterator[Sample]], float]:
-    """Mean nats of the truths of batches at a temperature; compiled once."""
+def _judge(net: RadioMapNet, batches: Iterator[Sample]) -> Callable[[float, Sequence[float]], float]:
+    """Mean nats of the truths of batches at a temperature and shares; what each says of every place is kept."""
     graph = nnx.graphdef(net)
 
     @jax.jit
-    def nats(state: Any, batch: dict[str, jax.Array]) -> jax.Array:
-        fix = nnx.merge(graph, state)(**{name: batch[name] for name in INPUTS})
-        return gaussian_nll(fix.position_m, fix.scale_m, batch["position_m"], batch["position_error_m"])
+    def logs(state: Any, inputs: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+        return nnx.merge(graph, state).log_likelihoods(**inputs)
 
-    def judge(temperature: float, batches: Iterator[Sample]) -> float:
-        net.fill({"temperature": temperature})
+    @jax.jit
+    def nats(state: Any, logs_BG: tuple[jax.Array, ...], truth_m: jax.Array, truth_error_m: jax.Array) -> jax.Array:
+        fix = nnx.merge(graph, state).answer(logs_BG)
+        return gaussian_nll(fix.position_m, fix.scale_m, truth_m, truth_error_m)
+
+    state = nnx.state(net)
+    said = [
+        (logs(state, {name: batch[name] for name in INPUTS}), *(batch[name] for name in TRUTH)) for batch in batches
+    ]
+
+    def judge(temperature: float, shares: Sequence[float]) -> float:
+        net.fill({"temperature": temperature, "shares": shares})
         state = nnx.state(net)
-        found = []
-        for batch in batches:
-            wanted = {name: batch[name] for name in (*INPUTS, "position_m", "position_error_m")}
-            found.append(np.asarray(nats(state, wanted))[batch["weight"] > 0])
+        found = [np.asarray(nats(state, *given))[weight > 0] for *given, weight in said]
         return float(np.concatenate(found).mean())
 
     return judge

@@ -16,9 +16,10 @@ from heimdall_jax.config import RadioMapConfig
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.geodesy import bounding_box_m
 from heimdall_jax.models.radio_map import decades, grid
+from heimdall_jax.training.correlation import Kernels
 from heimdall_jax.training.cross_validation import cross_validated
 from heimdall_jax.training.kriging import krige
-from heimdall_jax.training.processes import Kernels, fit_fields
+from heimdall_jax.training.processes import fit_fields
 from heimdall_jax.types import Sample
 
 FEWEST = 20
@@ -103,14 +104,13 @@ def fit_radio_map(train: Sample, config: RadioMapConfig, group_N: np.ndarray | N
     has_field = _fixed(train) & (heard.sum(axis=0) >= FEWEST)
     about_law_db = np.full(heard.shape[1], config.moving_std_db)
     columns = np.flatnonzero(has_field)
-    kernels = None
+    stand_m, kernels = _stands(train, columns), None
     if group_N is not None:
         rest_db = residual_db - offset_db[:, None]
         about_law_db = np.where(heard.sum(axis=0) >= FEWEST, _spread(rest_db, heard), about_law_db)
-        kernels = cross_validated(truth_m, rest_db[:, columns], heard[:, columns], group_N)
+        kernels = cross_validated(truth_m, rest_db[:, columns], heard[:, columns], stand_m, group_N)
     places_m = grid(bounding_box_m(truth_m[usable]), config)
-    mean_db, own_db2, shared_db2 = _fields(truth_m, residual_db, heard, columns, places_m, config, kernels)
-    stand_m = _stands(train, columns)
+    mean_db, own_db2, shared_db2 = _fields(truth_m, residual_db, heard, columns, stand_m, places_m, config, kernels)
     mean_db[:, columns] += bias_db_R[columns] - 10 * exponent * decades(places_m[:, None] - stand_m, np)
     least_db = np.where(heard, rss_db, np.inf).min(axis=0)
     least_db = np.where(np.isfinite(least_db), least_db, least_db.min())
@@ -123,11 +123,12 @@ def _fields(
     residual_db: np.ndarray,
     heard: np.ndarray,
     columns: np.ndarray,
+    stand_m: np.ndarray,
     places_m: np.ndarray,
     config: RadioMapConfig,
     kernels: Kernels | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the law leaves of the receivers in `columns`: mean and own variance (G, R), shared variance (G,)."""
+    """What the law leaves of receivers that stand still: mean and own variance (G, R), shared variance (G,)."""
     shape = len(places_m), heard.shape[1]
     mean_db, own_db2 = np.zeros(shape, np.float32), np.full(shape, config.noise_db**2, np.float32)
     rows = np.flatnonzero(heard[:, columns].any(axis=1))
@@ -138,7 +139,7 @@ def _fields(
     if kernels is None:
         fields, noise_db = krige(*given, config), np.full(len(columns), config.noise_db)
     else:
-        fields, noise_db = fit_fields(*given, kernels, offset_db=config.offset_db), kernels.noise_db_C
+        fields, noise_db = fit_fields(*given, stand_m, kernels, offset_db=config.offset_db), kernels.noise_db_C
     mean_db[:, columns] = fields.mean_db_GC
     own_db2[:, columns] = (noise_db**2).astype(np.float32) + fields.own_db2_GC.astype(np.float32)
     return mean_db, own_db2, fields.shared_db2_G.astype(np.float32)
