@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from heimdall_jax.evaluation.calibration import REGION
 from heimdall_jax.evaluation.panels import Panel, percent
-from heimdall_jax.evaluation.table import COLUMNS, spoken, spoken_m
+from heimdall_jax.evaluation.table import COLUMNS, binding, bound_errors, bound_name, reference_note, spoken, spoken_m
 
 TEMPLATE = "report.html.jinja"
 
@@ -68,7 +68,7 @@ def _headlines(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _errors(metrics: Mapping[str, Any]) -> Sheet:
-    """Model, baselines, controls, bound."""
+    """Model, baselines, controls, bound or reference."""
 
     def row(name: str, errors: Mapping[str, float]) -> tuple[str, ...]:
         return (name, *(spoken_m(errors[key]) if key in errors else "" for key in COLUMNS))
@@ -80,7 +80,8 @@ def _errors(metrics: Mapping[str, Any]) -> Sheet:
     if bound is None:
         caption += " There is no bound: it needs a simulated world, whose law is known."
     else:
-        rows.append(row(f"bound: {spoken(bound['kind'])}", {"p68": bound["p68_m"], "rmse": bound["rmse_m"]}))
+        rows.append(row(bound_name(bound), bound_errors(bound)))
+        caption += "" if binding(bound) else f" {reference_note(bound)}"
     if not metrics["controls"]:
         caption += " There is no control: the model takes no powers to be replaced."
     return Sheet("Errors", caption, ("", *COLUMNS.values()), tuple(rows))
