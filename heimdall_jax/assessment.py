@@ -43,9 +43,7 @@ def measure(run: Run, data: Data, *, own: Data) -> dict[str, Any]:
 
 def assess(run: Run, data: Data, *, own: Data) -> Assessment:
     """The same with every fix."""
-    side = data.test or data.validation
-    assert side is not None
-    measured = side.subset(np.flatnonzero(side.columns()["weight"] > 0))
+    measured = measured_rows(data)
     columns, origin, real = measured.columns(), run.domain.origin_deg, data.world is None
     answer = run.trainer.predict(run.state, batches_of(run.config, measured))
     which = possible(BASELINES if real else SIMPLE, columns)
@@ -73,6 +71,13 @@ def assess(run: Run, data: Data, *, own: Data) -> Assessment:
         metrics["by_clock"] = by_clock(condition, columns["clock_sigma_s"], usable)
     metrics |= {"skipped": data.skipped, "notes": list(data.notes), "step": run.step}
     return Assessment(metrics, _fixes(run, measured, answer, own, others | best, bound_m2))
+
+
+def measured_rows(data: Data) -> HeimdallDataset:
+    """The test rows with a known truth, or validation's where the split has no test."""
+    side = data.test or data.validation
+    assert side is not None
+    return side.subset(np.flatnonzero(side.columns()["weight"] > 0))
 
 
 def _controls(run: Run, measured: HeimdallDataset, origin: tuple[float, float]) -> dict[str, Errors]:

@@ -8,7 +8,18 @@ from typing import Any, NamedTuple
 
 from heimdall_jax.evaluation.calibration import REGION
 from heimdall_jax.evaluation.panels import Panel, percent
-from heimdall_jax.evaluation.table import COLUMNS, binding, bound_errors, bound_name, reference_note, spoken, spoken_m
+from heimdall_jax.evaluation.table import (
+    COLUMNS,
+    DETECTION,
+    binding,
+    bound_errors,
+    bound_name,
+    detection_note,
+    detection_rows,
+    reference_note,
+    spoken,
+    spoken_m,
+)
 
 TEMPLATE = "report.html.jinja"
 
@@ -40,7 +51,7 @@ def page(name: str, metrics: Mapping[str, Any], panels: Sequence[Panel]) -> str:
         "Errors are ground distances.",
         warnings=_warnings(metrics),
         headlines=_headlines(metrics),
-        sheets=[_errors(metrics), *_regions(metrics), *_clocks(metrics)],
+        sheets=[_errors(metrics), *_regions(metrics), *_clocks(metrics), *_detection(metrics)],
         panels=[(panel, base64.b64encode(panel.png).decode("ascii")) for panel in panels],
         notes=metrics["notes"],
     )
@@ -119,3 +130,12 @@ def _clocks(metrics: Mapping[str, Any]) -> list[Sheet]:
     caption = "68 % of the errors are below. A bound in brackets does not bind: knowing the region beats it."
     header = ("", "fixes", "model", "bound", f"in {REGION:.0%}")
     return [Sheet("By the receivers' clocks", caption, header, tuple(rows))]
+
+
+def _detection(metrics: Mapping[str, Any]) -> list[Sheet]:
+    """Recordings of two transmitters and of none, where there are some."""
+    if "detection" not in metrics:
+        return []
+    found = metrics["detection"]
+    rows = tuple(detection_rows(found))
+    return [Sheet("Is there exactly one transmitter?", detection_note(found), ("", *DETECTION[1:]), rows)]

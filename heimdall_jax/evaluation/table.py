@@ -14,6 +14,7 @@ from rich.text import Text
 from heimdall_jax.evaluation.conditions import spoken_s
 
 COLUMNS = {"mean": "mean", "median": "median", "p68": "68 %", "p90": "90 %", "rmse": "rms"}
+DETECTION = ("not exactly one", "AUROC", "95 % interval", "recordings", "single ones", "caught")
 
 
 def closing_table(metrics: Mapping[str, Any], files: Mapping[str, Path | str]) -> Group:
@@ -36,6 +37,7 @@ def closing_table(metrics: Mapping[str, Any], files: Mapping[str, Path | str]) -
     if bound is not None:
         table.add_row(bound_name(bound), *_cells(bound_errors(bound)))
     tables = [table, _clock_table(metrics["by_clock"])] if "by_clock" in metrics else [table]
+    tables += [_detection_table(metrics["detection"])] if "detection" in metrics else []
     lines = [_coverage(metrics), f"likelihood: {metrics['nll_nats_per_fix']:.2f} nats per fix, lower is better"]
     lines += [reference_note(bound)] if bound is not None and not binding(bound) else []
     width = max((len(name) for name in files), default=0)
@@ -75,6 +77,36 @@ def _clock_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         shares = (_ratio(row), f"{row['coverage_68']:.0%}")
         table.add_row(row["name"], f"{row['n']:,}", *map(spoken_m, sizes), *shares)
     return table
+
+
+def _detection_table(found: Mapping[str, Any]) -> Table:
+    """How well recordings of two transmitters and of none are told from single ones."""
+    table = Table(*DETECTION, caption=detection_note(found), caption_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in detection_rows(found):
+        table.add_row(*row)
+    return table
+
+
+def detection_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Cells under `DETECTION` of each count of transmitters that was there."""
+    rows = []
+    for name, label in (("two", "two transmitters"), ("none", "no transmitter")):
+        if name in found:
+            told = found[name]
+            sure = "" if told["interval"] is None else "{:.3f} to {:.3f}".format(*told["interval"])
+            counts = f"{told['detected']:,}", f"{told['usual']:,}" + ("" if told["same_days"] else ", other days")
+            rows.append((label, f"{told['auroc']:.3f}", sure, *counts, f"{told['caught']:.0%}"))
+    return rows
+
+
+def detection_note(found: Mapping[str, Any]) -> str:
+    """What catching them costs, and what was not judged."""
+    left = (
+        f" {found['left_out']:,} recordings that too few receivers heard are not judged." if found["left_out"] else ""
+    )
+    return f"Caught at a threshold that refuses {found['refused']:.1%} of the single test recordings.{left}"
 
 
 def _ratio(row: Mapping[str, Any]) -> str:
