@@ -11,11 +11,12 @@ from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data
 from heimdall_jax.evaluation.baselines import BASELINES, SIMPLE, baseline_errors_m, possible
 from heimdall_jax.evaluation.bayes import posterior_mean
-from heimdall_jax.evaluation.bounds import bound_of_covariances
+from heimdall_jax.evaluation.bounds import bound_of_covariances, reference_of_covariances
 from heimdall_jax.evaluation.calibration import fit_recalibration, squared_mahalanobis
 from heimdall_jax.evaluation.conditions import Condition, by_clock
 from heimdall_jax.evaluation.controls import no_radio
 from heimdall_jax.evaluation.fixes import Fixes
+from heimdall_jax.evaluation.law_bound import law_covariances
 from heimdall_jax.evaluation.regions import isotropic_region, isotropic_sigma_m
 from heimdall_jax.evaluation.summary import Errors, bound_of_errors, error_summary, ground_error_m, summarize
 from heimdall_jax.evaluation.world_bound import fused_covariances
@@ -42,14 +43,12 @@ def measure(run: Run, data: Data, *, own: Data) -> dict[str, Any]:
 
 def assess(run: Run, data: Data, *, own: Data) -> Assessment:
     """The same with every fix."""
-    side = data.test or data.validation
-    assert side is not None
-    measured = side.subset(np.flatnonzero(side.columns()["weight"] > 0))
+    measured = measured_rows(data)
     columns, origin, real = measured.columns(), run.domain.origin_deg, data.world is None
     answer = run.trainer.predict(run.state, batches_of(run.config, measured))
     which = possible(BASELINES if real else SIMPLE, columns)
     others = dict(baseline_errors_m(_fitting_rows(own), columns, which, origin_deg=origin))
-    bound, best, bound_m2 = _bound(data, measured, origin)
+    bound, best, bound_m2 = _reference(run, own, columns) if real else _bound(data, measured, origin)
     metrics = summarize(
         *answer,
         columns["position_m"],
@@ -66,12 +65,19 @@ def assess(run: Run, data: Data, *, own: Data) -> Assessment:
     metrics["n_trained_on"] = len(seen.intersection(measured.session_ids))
     if real:
         metrics["baseline_regions"] = _baseline_regions(own, others, columns, origin)
-    if bound_m2 is not None:
+    if bound_m2 is not None and not real:
         condition = Condition.of(columns, answer, bound_m2, origin)
         usable = np.asarray(columns["timing_valid"].any(axis=(1, 2)))
         metrics["by_clock"] = by_clock(condition, columns["clock_sigma_s"], usable)
     metrics |= {"skipped": data.skipped, "notes": list(data.notes), "step": run.step}
     return Assessment(metrics, _fixes(run, measured, answer, own, others | best, bound_m2))
+
+
+def measured_rows(data: Data) -> HeimdallDataset:
+    """The test rows with a known truth, or validation's where the split has no test."""
+    side = data.test or data.validation
+    assert side is not None
+    return side.subset(np.flatnonzero(side.columns()["weight"] > 0))
 
 
 def _controls(run: Run, measured: HeimdallDataset, origin: tuple[float, float]) -> dict[str, Errors]:
@@ -141,6 +147,21 @@ def _fitting_rows(own: Data) -> Sample:
     assert own.validation is not None
     train, validation = own.train.columns(), own.validation.columns()
     return {key: np.concatenate([value, validation[key]]) for key, value in train.items()}
+
+
+def _reference(
+    run: Run, own: Data, columns: Sample
+) -> tuple[dict[str, Any] | None, dict[str, np.ndarray], np.ndarray | None]:
+    """As `_bound`, of real data: Cramér-Rao for powers on the training rows' law, where powers alone are read."""
+    assert own.train is not None
+    if "rss_db" not in run.trainer.inputs or "tdoa_s" in columns:
+        return None, {}, None
+    rows = own.train.columns()
+    known = {key: value[rows["weight"] > 0] for key, value in rows.items()}
+    covariance_m2 = law_covariances(known, columns, origin_deg=run.domain.origin_deg)
+    kind = "Cramér-Rao, powers, independent shadowing"
+    reference = reference_of_covariances(kind, covariance_m2, np.random.default_rng(0))
+    return reference, {}, covariance_m2 if reference else None
 
 
 def _bound(

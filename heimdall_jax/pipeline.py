@@ -17,6 +17,7 @@ from heimdall_jax.conditions import measure_conditions
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data, fresh_samples, load_data, load_test_data
 from heimdall_jax.delivery import deliver
+from heimdall_jax.detecting import measure_detection
 from heimdall_jax.display import Display
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.evaluation.figures import error_against_clock
@@ -123,6 +124,7 @@ def evaluate(
         _report(console, data)
         own = load_data(run.config, cache=cache)
         assessment = assess(run, data, own=own)
+        assessment.metrics.update(measure_detection(run, asked, data, own=own))
         rows = None
         if conditions is not None:
             rows = measure_conditions(run, own, conditions, cache=cache, progress=display.reading)

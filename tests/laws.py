@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "assessment": EVERYTHING,
     "mapping": EVERYTHING,
     "delivery": EVERYTHING,
+    "detecting": EVERYTHING,
     "conditions": EVERYTHING,
     "report": EVERYTHING,
     "seeds": EVERYTHING,

@@ -243,7 +243,7 @@ def test_the_default_chain_from_iq_on_a_small_world(tmp_path: Path) -> None:
     metrics = train(config, tmp_path / "r", console=silent())
     assert metrics["dataset"] == "simulation"
     assert metrics["n"] == 24
-    assert set(metrics["bound"]) >= {"kind", "p68_m", "rmse_m", "ratio_p68", "ratio_rmse"}
+    assert set(metrics["bound"]) >= {"kind", "median_m", "p68_m", "rmse_m", "ratio_p68", "ratio_rmse"}
     assert metrics["baselines"]["posterior_mean"]["mean"] < metrics["baselines"]["prior_mean"]["mean"]
     assert validate_export(tmp_path / "r" / "model.onnx").rows
     with pytest.raises(ConfigError, match="nothing for simulation"):

@@ -59,7 +59,7 @@ def test_a_real_runs_report_is_whole_and_beside_the_tracked_run(run: Path):
     assert drawn == ALWAYS | {"error_by_distance"}  # nothing is skipped in these rows
     assert len(re.findall(r'<img src="data:image/png;base64,', page)) == len(drawn)
     assert "No figure: no row was skipped" in page
-    assert "There is no bound" in page
+    assert "reference: Cramér-Rao, powers, independent shadowing" in page
     metrics = json.loads((run / "metrics.json").read_text())
     assert f"{metrics['n']:,} fixes with a known truth" in page
     assert str(run.parent) not in page

@@ -53,7 +53,7 @@ def binds(r68_m: float, region_m: float) -> bool:
 def bound_of_covariances(
     kind: str, covariance_m2: Float64[ndarray, "N 2 2"], rng: np.random.Generator
 ) -> dict[str, Any]:
-    """The `bound` of `metrics.json` from Cramér-Rao covariances: pooled r68, and the root of the mean trace.
+    """The `bound` of `metrics.json` from Cramér-Rao covariances: pooled radii, and the root of the mean trace.
 
     Raises:
         DataError: A fix is not bound, so that the mean is infinite.
@@ -64,7 +64,22 @@ def bound_of_covariances(
         cure = "Leave such fixes out and say so, or report the Bayes bound."
         raise DataError(explain("Cramér-Rao covariances", got=got, allowed="finite ones", cure=cure))
     rmse_m = math.sqrt(np.trace(covariance_m2, axis1=1, axis2=2).mean())
-    return {"kind": kind, "p68_m": pooled_r68(covariance_m2, rng), "rmse_m": rmse_m}
+    radii_m = pooled_radii_m(covariance_m2, rng)
+    p68_m = float(np.quantile(radii_m, 0.68, method="higher"))
+    return {"kind": kind, "median_m": float(np.median(radii_m)), "p68_m": p68_m, "rmse_m": rmse_m}
+
+
+def reference_of_covariances(
+    kind: str, covariance_m2: Float64[ndarray, "N 2 2"], rng: np.random.Generator
+) -> dict[str, Any] | None:
+    """The same as a reference: `binds` is false, for an estimator that knows more than it assumes may be below.
+
+    Fixes that are not bound are left out and counted in `left_out`; None if no fix is bound.
+    """
+    known = _bound(covariance_m2)
+    if not known.any():
+        return None
+    return bound_of_covariances(kind, covariance_m2[known], rng) | {"binds": False, "left_out": int((~known).sum())}
 
 
 def _bound(covariance_m2: ndarray) -> ndarray:

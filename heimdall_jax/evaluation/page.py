@@ -8,7 +8,18 @@ from typing import Any, NamedTuple
 
 from heimdall_jax.evaluation.calibration import REGION
 from heimdall_jax.evaluation.panels import Panel, percent
-from heimdall_jax.evaluation.table import COLUMNS, spoken, spoken_m
+from heimdall_jax.evaluation.table import (
+    COLUMNS,
+    DETECTION,
+    binding,
+    bound_errors,
+    bound_name,
+    detection_note,
+    detection_rows,
+    reference_note,
+    spoken,
+    spoken_m,
+)
 
 TEMPLATE = "report.html.jinja"
 
@@ -40,7 +51,7 @@ def page(name: str, metrics: Mapping[str, Any], panels: Sequence[Panel]) -> str:
         "Errors are ground distances.",
         warnings=_warnings(metrics),
         headlines=_headlines(metrics),
-        sheets=[_errors(metrics), *_regions(metrics), *_clocks(metrics)],
+        sheets=[_errors(metrics), *_regions(metrics), *_clocks(metrics), *_detection(metrics)],
         panels=[(panel, base64.b64encode(panel.png).decode("ascii")) for panel in panels],
         notes=metrics["notes"],
     )
@@ -68,7 +79,7 @@ def _headlines(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _errors(metrics: Mapping[str, Any]) -> Sheet:
-    """Model, baselines, controls, bound."""
+    """Model, baselines, controls, bound or reference."""
 
     def row(name: str, errors: Mapping[str, float]) -> tuple[str, ...]:
         return (name, *(spoken_m(errors[key]) if key in errors else "" for key in COLUMNS))
@@ -80,7 +91,8 @@ def _errors(metrics: Mapping[str, Any]) -> Sheet:
     if bound is None:
         caption += " There is no bound: it needs a simulated world, whose law is known."
     else:
-        rows.append(row(f"bound: {spoken(bound['kind'])}", {"p68": bound["p68_m"], "rmse": bound["rmse_m"]}))
+        rows.append(row(bound_name(bound), bound_errors(bound)))
+        caption += "" if binding(bound) else f" {reference_note(bound)}"
     if not metrics["controls"]:
         caption += " There is no control: the model takes no powers to be replaced."
     return Sheet("Errors", caption, ("", *COLUMNS.values()), tuple(rows))
@@ -118,3 +130,12 @@ def _clocks(metrics: Mapping[str, Any]) -> list[Sheet]:
     caption = "68 % of the errors are below. A bound in brackets does not bind: knowing the region beats it."
     header = ("", "fixes", "model", "bound", f"in {REGION:.0%}")
     return [Sheet("By the receivers' clocks", caption, header, tuple(rows))]
+
+
+def _detection(metrics: Mapping[str, Any]) -> list[Sheet]:
+    """Recordings of two transmitters and of none, where there are some."""
+    if "detection" not in metrics:
+        return []
+    found = metrics["detection"]
+    rows = tuple(detection_rows(found))
+    return [Sheet("Is there exactly one transmitter?", detection_note(found), ("", *DETECTION[1:]), rows)]

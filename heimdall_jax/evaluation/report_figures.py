@@ -25,7 +25,7 @@ from heimdall_jax.evaluation.panels import (
     table,
 )
 from heimdall_jax.evaluation.regions import risk, risk_of_order
-from heimdall_jax.evaluation.table import spoken, spoken_m
+from heimdall_jax.evaluation.table import binding, spoken, spoken_m
 
 QUANTILES = (0.1, 0.25, 0.5, 0.68, 0.75, 0.9, 0.95, 0.99)
 NOMINAL = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.99)
@@ -37,16 +37,18 @@ DASHES = ("-", "--", "-.", ":")
 
 
 def error_cdf(fixes: Fixes, metrics: Mapping[str, Any]) -> Panel:
-    """Which share of the errors is below a distance: model, baselines and bound."""
+    """Which share of the errors is below a distance: model, baselines, and bound or reference."""
     series = {"model": fixes.error_m_N} | {spoken(name): error for name, error in fixes.other_error_m.items()}
     bound = metrics.get("bound")
+    least = "bound" if bound is None or binding(bound) else "reference"
     if fixes.bound_m2_NEE is not None:
-        series["bound"] = pooled_radii_m(fixes.bound_m2_NEE, np.random.default_rng(0)).reshape(-1)
+        radius_m = pooled_radii_m(fixes.bound_m2_NEE, np.random.default_rng(0))
+        series[least] = radius_m[np.isfinite(radius_m)]
 
     def draw(figure: Any, axes: Any) -> None:
         for number, (name, error_m) in enumerate(series.items()):
             style: dict[str, Any] = {"color": f"C{number}", "linewidth": 1.2, "linestyle": DASHES[number % len(DASHES)]}
-            style |= {"model": {"color": BLUE, "linewidth": 2.5}, "bound": {"color": "k"}}.get(name, {})
+            style |= {"model": {"color": BLUE, "linewidth": 2.5}, least: {"color": "k"}}.get(name, {})
             share = np.linspace(0, 1, 201)
             axes.plot(np.maximum(np.quantile(error_m, share), LEAST_M), share, label=name, **style)
         axes.set_xscale("log")
@@ -59,7 +61,7 @@ def error_cdf(fixes: Fixes, metrics: Mapping[str, Any]) -> Panel:
     rows = [(name, *(spoken_m(float(np.quantile(e, q))) for q in QUANTILES)) for name, e in series.items()]
     missing = "" if bound else " No bound is drawn: there is none without a simulated world, whose law is known."
     half = {name: float(np.median(error_m)) for name, error_m in series.items()}
-    best = min((name for name in half if name not in ("model", "bound")), key=lambda name: half[name], default=None)
+    best = min((name for name in half if name not in ("model", least)), key=lambda name: half[name], default=None)
     beside = f"; of the best baseline, {best}, below {spoken_m(half[best])}" if best else ""
     return Panel(
         "error_cdf",

@@ -65,7 +65,7 @@ def error_summary(error_m: Float[ndarray, " N"]) -> Errors:
 def bound_of_errors(kind: str, error_m: Float[ndarray, " N"]) -> dict[str, Any]:
     """A bound that is itself an estimator (the posterior mean), from its errors (N,) in metres."""
     errors = error_summary(error_m)
-    return {"kind": kind, "p68_m": errors["p68"], "rmse_m": errors["rmse"]}
+    return {"kind": kind, "median_m": errors["median"], "p68_m": errors["p68"], "rmse_m": errors["rmse"]}
 
 
 def summarize(
@@ -96,7 +96,7 @@ def summarize(
         start_time_s: Unix times (N,); with them the interval of the coverage resamples five-minute chunks.
         baselines: Their errors, by name.
         controls: Likewise.
-        bound: `kind`, `p68_m`, `rmse_m`; the ratios of the errors to it are added.
+        bound: `kind`, `median_m`, `p68_m`, `rmse_m`; the ratios of the errors to it are added.
 
     Raises:
         DataError: No rows, or numbers that cannot be judged.
@@ -123,7 +123,7 @@ def summarize(
     if interval is not None:
         metrics["coverage_interval"] = list(interval)
     if bound is not None:
-        ratios = {f"ratio_{key}": errors[key] / bound[f"{key}_m"] for key in ("p68", "rmse")}
+        ratios = {f"ratio_{key}": errors[key] / bound[f"{key}_m"] for key in ("median", "p68", "rmse")}
         metrics["bound"] = {**bound, **ratios}
     return metrics
 

@@ -14,10 +14,11 @@ from rich.text import Text
 from heimdall_jax.evaluation.conditions import spoken_s
 
 COLUMNS = {"mean": "mean", "median": "median", "p68": "68 %", "p90": "90 %", "rmse": "rms"}
+DETECTION = ("not exactly one", "AUROC", "95 % interval", "recordings", "single ones", "caught")
 
 
 def closing_table(metrics: Mapping[str, Any], files: Mapping[str, Path | str]) -> Group:
-    """Errors of the model beside baselines, controls and bound, then coverage, then where the files are.
+    """Errors of the model beside baselines, controls and bound or reference, then coverage, then where the files are.
 
     Args:
         metrics: What `summarize` gives.
@@ -34,9 +35,11 @@ def closing_table(metrics: Mapping[str, Any], files: Mapping[str, Path | str]) -
         table.add_section()
     bound = metrics.get("bound")
     if bound is not None:
-        table.add_row(f"bound: {spoken(bound['kind'])}", *_cells({"p68": bound["p68_m"], "rmse": bound["rmse_m"]}))
+        table.add_row(bound_name(bound), *_cells(bound_errors(bound)))
     tables = [table, _clock_table(metrics["by_clock"])] if "by_clock" in metrics else [table]
+    tables += [_detection_table(metrics["detection"])] if "detection" in metrics else []
     lines = [_coverage(metrics), f"likelihood: {metrics['nll_nats_per_fix']:.2f} nats per fix, lower is better"]
+    lines += [reference_note(bound)] if bound is not None and not binding(bound) else []
     width = max((len(name) for name in files), default=0)
     lines += [f"{name:<{width}}  {path}" for name, path in files.items()]
     return Group(*tables, *(Text(line, overflow="fold") for line in lines))
@@ -76,9 +79,60 @@ def _clock_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def _detection_table(found: Mapping[str, Any]) -> Table:
+    """How well recordings of two transmitters and of none are told from single ones."""
+    table = Table(*DETECTION, caption=detection_note(found), caption_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in detection_rows(found):
+        table.add_row(*row)
+    return table
+
+
+def detection_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Cells under `DETECTION` of each count of transmitters that was there."""
+    rows = []
+    for name, label in (("two", "two transmitters"), ("none", "no transmitter")):
+        if name in found:
+            told = found[name]
+            sure = "" if told["interval"] is None else "{:.3f} to {:.3f}".format(*told["interval"])
+            counts = f"{told['detected']:,}", f"{told['usual']:,}" + ("" if told["same_days"] else ", other days")
+            rows.append((label, f"{told['auroc']:.3f}", sure, *counts, f"{told['caught']:.0%}"))
+    return rows
+
+
+def detection_note(found: Mapping[str, Any]) -> str:
+    """What catching them costs, and what was not judged."""
+    left = (
+        f" {found['left_out']:,} recordings that too few receivers heard are not judged." if found["left_out"] else ""
+    )
+    return f"Caught at a threshold that refuses {found['refused']:.1%} of the single test recordings.{left}"
+
+
 def _ratio(row: Mapping[str, Any]) -> str:
     """In brackets where the bound does not bind: knowing the region, an estimator may be below it."""
     return f"{row['ratio_p68']:.2f}" if row["bound_binds"] else f"({row['ratio_p68']:.2f})"
+
+
+def binding(bound: Mapping[str, Any]) -> bool:
+    """Whether the `bound` of `metrics.json` is one; else a reference."""
+    return bound.get("binds", True)
+
+
+def bound_name(bound: Mapping[str, Any]) -> str:
+    """What it is called where it stands beside the model."""
+    return f"{'bound' if binding(bound) else 'reference'}: {spoken(bound['kind'])}"
+
+
+def bound_errors(bound: Mapping[str, Any]) -> dict[str, float]:
+    """It as errors (`summary.Errors`) that are known of it."""
+    return {key.removesuffix("_m"): value for key, value in bound.items() if key.endswith("_m")}
+
+
+def reference_note(bound: Mapping[str, Any]) -> str:
+    """Why a reference is no bound, and which fixes it leaves out."""
+    left = f"; {bound['left_out']:,} fixes that it cannot place are left out" if bound["left_out"] else ""
+    return f"The reference knows a distance law alone; who knows a map of powers may be below it{left}."
 
 
 def _coverage(metrics: Mapping[str, Any]) -> str:

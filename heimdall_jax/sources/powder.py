@@ -115,6 +115,16 @@ def read_powder(path: str | Path, *, min_receivers: int = 3, transmitters: int =
     return PowderData(tuple(sessions), places, counts, origin, file, table.receivers, notes)
 
 
+def file_with(path: str | Path, transmitters: int) -> Path | None:
+    """The data set's file with so many transmitters at once: in the folder `path`, beside the file, or above either."""
+    return next((file for name in _names(transmitters) if (file := beside(Path(path), name)) is not None), None)
+
+
+def _names(transmitters: int) -> list[str]:
+    """Where a folder has its file with so many transmitters, the first to be preferred."""
+    return [f"{folder}{KIND[transmitters]}.{kind}" for folder in ("", "all_data/") for kind in ("csv", "json")]
+
+
 def _choose(path: Path, transmitters: int) -> tuple[Path, tuple[str, ...]]:
     """The file at `path` with so many transmitters at once, and what was chosen."""
     if path.is_file():
@@ -133,8 +143,7 @@ def _choose(path: Path, transmitters: int) -> tuple[Path, tuple[str, ...]]:
         for file in folder.glob(pattern)
         if file.name != LOCATIONS
     )
-    names = [f"{folder}{kind}.{ending}" for folder in ("", "all_data/") for ending in ("csv", "json")]
-    found = [path / name for name in names if (path / name).is_file()][:1] or others
+    found = [path / name for name in _names(transmitters) if (path / name).is_file()][:1] or others
     if not found:
         raise DataError(
             explain(str(path), got="a folder without recordings", allowed=f"{kind}.csv or .json", cure=cure)

@@ -11,6 +11,7 @@ from heimdall_jax.evaluation.bounds import (
     bound_of_covariances,
     covariance_from_information,
     pooled_r68,
+    reference_of_covariances,
 )
 
 
@@ -60,11 +61,20 @@ def test_a_radius_of_a_quarter_of_the_region_is_the_largest_that_binds():
 
 def test_the_entry_of_metrics_json():
     got = bound_of_covariances("cramer-rao", np.tile(np.diag([9.0, 16.0]), (2000, 1, 1)), rng())
-    assert set(got) == {"kind", "p68_m", "rmse_m"}
+    assert set(got) == {"kind", "median_m", "p68_m", "rmse_m"}
     assert got["rmse_m"] == pytest.approx(5.0)
     assert inside(got["p68_m"], 9.0, 16.0) == pytest.approx(0.68, abs=0.005)
+    assert inside(got["median_m"], 9.0, 16.0) == pytest.approx(0.5, abs=0.005)
 
 
 def test_fixes_without_a_bound_are_refused():
     with pytest.raises(DataError, match="1 of 2 that are singular"):
         bound_of_covariances("cramer-rao", np.stack([np.eye(2), np.diag([np.inf, np.inf])]), rng())
+
+
+def test_a_reference_leaves_out_what_it_cannot_place_and_says_that_it_does_not_bind():
+    bound = np.tile(np.diag([9.0, 16.0]), (50, 1, 1))
+    open_fixes = np.tile(np.diag([np.inf, np.inf]), (3, 1, 1))
+    got = reference_of_covariances("law", np.concatenate([open_fixes, bound]), rng())
+    assert got == bound_of_covariances("law", bound, rng()) | {"binds": False, "left_out": 3}
+    assert reference_of_covariances("law", open_fixes, rng()) is None

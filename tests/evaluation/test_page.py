@@ -120,14 +120,18 @@ def test_the_numbers_are_those_of_the_metrics():
 
 
 def test_the_bound_and_the_clocks_are_told_where_there_are_some():
-    bound = {"kind": "posterior_mean", "p68_m": 77.0, "rmse_m": 88.0, "ratio_p68": 1.0, "ratio_rmse": 1.0}
+    bound = {"kind": "posterior_mean", "median_m": 66.0, "p68_m": 77.0, "rmse_m": 88.0, "ratio_p68": 1.0}
     clock = {"name": "clocks 1 us", "n": 9, "error_m": {"fused": {"p68": 371.0}}, "bound_p68_m": 363.0}
     rows = [clock | {"bound_binds": True, "coverage_68": 0.7}, clock | {"bound_binds": False, "coverage_68": 0.7}]
     found = read(bound=bound, by_clock=rows)
-    assert "bound: posterior mean 77.0 m 88.0 m" in found.text
+    assert "bound: posterior mean 66.0 m 77.0 m 88.0 m" in found.text
     assert "clocks 1 us 9 371 m 363 m 70%" in found.text
     assert "clocks 1 us 9 371 m (363 m) 70%" in found.text
     assert "There is no bound" not in found.text
+    assert "reference" not in found.text
+    found = read(bound=bound | {"binds": False, "left_out": 0})
+    assert "reference: posterior mean 66.0 m 77.0 m 88.0 m" in found.text
+    assert "who knows a map of powers may be below it" in found.text
 
 
 def test_what_is_no_test_is_said_first():

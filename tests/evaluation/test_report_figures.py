@@ -61,6 +61,17 @@ def test_the_bound_is_drawn_from_its_own_covariances():
     assert "No bound" not in panel.caption
 
 
+def test_a_reference_is_drawn_under_its_name_without_fixes_that_it_cannot_place():
+    covariance_m2 = np.tile(100.0**2 * np.eye(2), (400, 1, 1))
+    covariance_m2[:100, [0, 1], [0, 1]] = np.inf
+    fixes = some_fixes(bound_m2_NEE=covariance_m2)
+    metrics = metrics_of(fixes)
+    panel = error_cdf(fixes, metrics | {"bound": metrics["bound"] | {"binds": False}})
+    assert panel.rows[-1][0] == "reference"
+    assert float(column(panel, "68% below")[-1].removesuffix(" m")) == pytest.approx(151, rel=0.02)
+    assert "of the best baseline, knn5" in panel.alt
+
+
 def test_coverage_of_honest_regions_is_their_probability():
     panel = coverage_curve(FIXES, METRICS)
     pictured(panel)

@@ -21,6 +21,8 @@ from heimdall_jax.geodesy import local_to_degrees
 
 TURIN = (45.044, 7.672)
 
+BOUND = {"kind": "posterior_mean", "median_m": 4.1, "p68_m": 5.25, "rmse_m": 640.0}
+
 
 def made_up(count=40, **more):
     rng = np.random.default_rng(3)
@@ -35,14 +37,16 @@ def made_up(count=40, **more):
 def test_the_keys_are_the_contracts():
     """design.md, Contracts."""
     arrays, more = made_up(baselines={"prior_mean": error_summary(np.ones(3))}, controls={})
-    metrics = summarize(*arrays, **more, bound={"kind": "bayes", "p68_m": 50.0, "rmse_m": 40.0})
+    metrics = summarize(*arrays, **more, bound={"kind": "bayes", "median_m": 30.0, "p68_m": 50.0, "rmse_m": 40.0})
     required = {"dataset", "split", "n", "error_m", "nll_nats_per_fix", "coverage", "baselines", "controls"}
     assert set(metrics) == required | {"bound", "coverage_interval", "region_area_m2", "risk_coverage"}
     assert (
         set(metrics["error_m"]) == set(metrics["baselines"]["prior_mean"]) == {"mean", "median", "p68", "p90", "rmse"}
     )
     assert set(metrics["coverage"]) == {"0.5", "0.68", "0.9", "0.95"}
-    assert set(metrics["bound"]) == {"kind", "p68_m", "rmse_m", "ratio_p68", "ratio_rmse"}
+    sizes = {"median_m", "p68_m", "rmse_m"}
+    assert set(metrics["bound"]) == {"kind", *sizes, "ratio_median", "ratio_p68", "ratio_rmse"}
+    assert metrics["bound"]["ratio_median"] == metrics["error_m"]["median"] / 30.0
     assert metrics["bound"]["ratio_p68"] == metrics["error_m"]["p68"] / 50.0
     assert metrics["bound"]["ratio_rmse"] == metrics["error_m"]["rmse"] / 40.0
     assert metrics["n"] == 40
@@ -147,18 +151,44 @@ def shown(metrics, files) -> str:
 def test_the_closing_table_shows_what_a_user_asks_first():
     errors = dict.fromkeys(("mean", "median", "p68", "p90", "rmse"), 51_285.0)
     arrays, more = made_up(baselines={"prior_mean": errors, "weighted_centroid": errors}, controls={"no_radio": errors})
-    metrics = summarize(*arrays, **more, bound={"kind": "posterior_mean", "p68_m": 5.25, "rmse_m": 640.0})
+    metrics = summarize(*arrays, **more, bound=BOUND)
     text = shown(metrics, {"metrics": "runs/1/metrics.json", "model": "runs/1/model.onnx"})
     for expected in ("made up, split time, n = 40", "prior mean", "weighted centroid", "no radio", "51.3 km", "5.2 m"):
         assert expected in text
     for expected in (
         "bound: posterior mean",
+        "4.1 m",
         "640 m",
         "in the 68% region",
         "with 95 % confidence",
         "runs/1/model.onnx",
     ):
         assert expected in text
+
+
+def test_a_reference_is_not_called_a_bound():
+    arrays, more = made_up()
+    text = shown(summarize(*arrays, **more, bound=BOUND | {"binds": False, "left_out": 3}), {})
+    text = " ".join(text.split())
+    assert "reference: posterior mean" in text
+    assert "bound" not in text
+    assert "who knows a map of powers may be below it; 3 fixes that it cannot place are left out." in text
+    text = shown(summarize(*arrays, **more, bound=BOUND | {"binds": False, "left_out": 0}), {})
+    assert "left out" not in text
+
+
+def test_detections_are_told_with_what_is_unsure_of_them():
+    arrays, more = made_up()
+    two = {"auroc": 0.7, "interval": [0.55, 0.85], "detected": 346, "usual": 202, "same_days": True, "caught": 0.15}
+    none = {"auroc": 0.99, "interval": None, "detected": 46, "usual": 9, "same_days": False, "caught": 0.98}
+    told = {"two": two, "none": none, "refused": 0.027, "left_out": 4}
+    lines = shown(summarize(*arrays, **more) | {"detection": told}, {}).splitlines()
+    (line,) = [line for line in lines if "two transmitters" in line]
+    assert [cell.strip() for cell in line.strip("│").split("│")][1:] == ["0.700", "0.550 to 0.850", "346", "202", "15%"]
+    (line,) = [line for line in lines if "no transmitter" in line]
+    assert [cell.strip() for cell in line.strip("│").split("│")][1:] == ["0.990", "", "46", "9, other days", "98%"]
+    text = " ".join(" ".join(lines).split())
+    assert "refuses 2.7% of the single test recordings. 4 recordings that too few receivers heard" in text
 
 
 def test_the_closing_table_without_options():

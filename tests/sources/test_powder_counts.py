@@ -8,7 +8,7 @@ from powder_like import FIXED_M, ORIGIN, write_no_tx_like, write_powder_like, wr
 
 from heimdall_jax.errors import DataError
 from heimdall_jax.geodesy import degrees_to_local
-from heimdall_jax.sources.powder import read_powder
+from heimdall_jax.sources.powder import file_with, read_powder
 
 
 @pytest.fixture
@@ -128,3 +128,10 @@ def test_a_missing_or_far_second_place(folder):
     data = read_powder(file, transmitters=2)
     assert len(data) == 5
     assert data.skipped == {"transmitter at an impossible place": 1}
+
+
+def test_files_of_other_counts_are_found_beside_the_folder_or_file_that_is_read(folder, tmp_path_factory):
+    for path in (folder, folder / "single_tx.csv", folder / "all_data" / "no_tx.json"):
+        found = [file_with(path, transmitters) for transmitters in (0, 1, 2)]
+        assert found == [folder / "all_data" / "no_tx.json", folder / "single_tx.csv", folder / "two_tx.csv"]
+    assert file_with(tmp_path_factory.mktemp("empty"), 2) is None
