@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "mapping": EVERYTHING,
     "delivery": EVERYTHING,
     "conditions": EVERYTHING,
+    "faults": EVERYTHING,
     "report": EVERYTHING,
     "seeds": EVERYTHING,
     "preparation": EVERYTHING,
