@@ -5,9 +5,10 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from heimdall_jax.evaluation.faults import KINDS, exchanged, inject, partner_of
-from heimdall_jax.evaluation.monitor import FEWEST, MapTables, cured, leave_one_out, watch
+from heimdall_jax.evaluation.monitor import FEWEST, NEAREST_M, MapTables, cured, leave_one_out, watch
+from heimdall_jax.models import radio_map
 
-RECEIVERS, SIDE, STEP_M = 6, 12, 100.0
+RECEIVERS, SIDE, STEP_M = 9, 12, 100.0
 RNG = np.random.default_rng(0)
 PLACES_M = np.stack(np.meshgrid(*[np.arange(SIDE) * STEP_M] * 2), axis=-1).reshape(-1, 2)
 STANDS_M = RNG.uniform(0, SIDE * STEP_M, (RECEIVERS, 2))
@@ -57,9 +58,13 @@ def columns_of(findings):
     return {column for finding in findings for column in (finding.receiver, finding.partner)}
 
 
+def test_the_law_begins_at_the_distance_of_the_model():
+    assert NEAREST_M == radio_map.NEAREST_M
+
+
 def test_a_reading_is_predicted_as_brute_force_conditions_normals():
     """Given cell g, readings are normal with covariance diag(v) + S; the others weigh g and condition r's reading."""
-    samples, trusted = recorded(3, seed=1), np.array([True, True, False, True, True, True])
+    samples, trusted = recorded(3, seed=1), np.arange(RECEIVERS) != 2
     tables = TABLES._replace(temperature=1.7)
     predicted = leave_one_out(samples, tables, trusted)
     mean_db, own_db2 = MEAN_DB[1:].copy(), TABLES.own_db2[1:].copy()
@@ -108,7 +113,7 @@ def test_the_cure_undoes_a_swap_and_leaves_a_shifted_receiver_out():
     shifted = inject(samples, "20 dB up", 2)
     left = cured(shifted, watch(shifted, TABLES))
     assert not left["heard"][:, 2].any()
-    np.testing.assert_array_equal(left["heard"][:, [0, 1, 3, 4, 5]], samples["heard"][:, [0, 1, 3, 4, 5]])
+    np.testing.assert_array_equal(np.delete(left["heard"], 2, axis=1), np.delete(samples["heard"], 2, axis=1))
 
 
 def test_a_receiver_that_heard_too_rarely_is_not_judged():
