@@ -71,6 +71,8 @@ def faults_table(faults: Mapping[str, Any]) -> Table:
     table = Table("fault", "worst", "median", "watched: worst", "median", "found", "also flagged", title=heading)
     for column in (2, 4, 5, 6):
         table.columns[column].justify = "right"
+    for column in (1, 3):
+        table.columns[column].overflow = "fold"
     for kind, row in faults["worst"].items():
         cells = []
         for which, moved in (("unwatched", "moved"), ("watched", "watched_moved")):
