@@ -68,6 +68,8 @@ class EvaluateArguments:
     """Folder for the results; by default RUN for the run's own test, else RUN/evaluations/NAME."""
     conditions: int | None = None
     """Also measure a simulated run at each clock, on up to this many transmissions (5,300 leave 4,300 that count)."""
+    faults: bool = False
+    """Also measure a radio map run with each receiver shifted, frozen or swapped in turn, and whether it is noticed."""
     report: bool = False
     """Also draw the figures, write report.html, and store both with the tracked run."""
     debug: bool = False

@@ -41,6 +41,10 @@ class Display:
         """Sessions read so far."""
         self._show("reading recordings", "", done, total)
 
+    def failing(self, done: int, total: int) -> None:
+        """Receivers that have been made to fail so far."""
+        self._show("receivers failing in turn", "", done, total)
+
     def update(self, step: int, total: int, metrics: dict[str, float]) -> None:
         """A training step's loss (nats), mean error and rate; step times are averaged since training began here."""
         rate = self._rate(step) * self._samples_per_step

@@ -22,8 +22,9 @@ from heimdall_jax.display import Display
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.evaluation.figures import error_against_clock
 from heimdall_jax.evaluation.summary import write_metrics
-from heimdall_jax.evaluation.table import closing_table, conditions_table
+from heimdall_jax.evaluation.table import closing_table, conditions_table, faults_table
 from heimdall_jax.export.bundle import write_atomically
+from heimdall_jax.faults import measure_faults
 from heimdall_jax.mapping import fill_map, radio_map
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.models.recalibration import NEUTRAL
@@ -47,7 +48,7 @@ from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.loop import Loop, Progress
 from heimdall_jax.training.step import Trainer
 
-CONDITIONS = "conditions.json"
+CONDITIONS, FAULTS = "conditions.json", "faults.json"
 
 
 def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
@@ -94,6 +95,7 @@ def evaluate(
     split: str | None = None,
     out: Path | None = None,
     conditions: int | None = None,
+    faults: bool = False,
     report: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -105,6 +107,7 @@ def evaluate(
         split: Whose test side is measured, every row for `none`; the run's own if None.
         out: Folder for `metrics.json`; the run folder for its own data and split, else one under `evaluations`.
         conditions: Also measure a simulated run that reads times at each clock, on so many transmissions each.
+        faults: Also measure what one failing receiver costs a radio map run, with and without a watch on receivers.
         report: Also draw figures and write a page of them, and store both with the tracked run.
         console: Where progress and the table go; standard output if None.
 
@@ -139,10 +142,25 @@ def evaluate(
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     console.print(closing_table(metrics, files))
     if rows is not None:
-        write_metrics(out / CONDITIONS, {"rows": rows})
-        write_atomically(out / FIGURES / "clocks.png", error_against_clock(rows))
-        console.print(conditions_table(rows))
+        _tell_conditions(rows, out, console)
+    if faults:
+        _measure_faults(run, data, out, console)
     return metrics
+
+
+def _tell_conditions(rows: list[dict[str, Any]], out: Path, console: Console) -> None:
+    """Into `conditions.json`, a figure and a table."""
+    write_metrics(out / CONDITIONS, {"rows": rows})
+    write_atomically(out / FIGURES / "clocks.png", error_against_clock(rows))
+    console.print(conditions_table(rows))
+
+
+def _measure_faults(run: Run, data: Data, out: Path, console: Console) -> None:
+    """Into `faults.json` and a table."""
+    with Display(console, run.config.training.batch_size) as display:
+        measured = measure_faults(run, data, progress=display.failing)
+    write_metrics(out / FAULTS, measured)
+    console.print(faults_table(measured))
 
 
 def _asked(config: Config, data_path: str | None, split: str | None) -> Config:

@@ -76,6 +76,7 @@ def evaluate_runs(
     split: str | None = None,
     out: Path | None = None,
     conditions: int | None = None,
+    faults: bool = False,
     report: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -88,6 +89,7 @@ def evaluate_runs(
         out: Folder for the results; of several runs each has its own in it. By default each run's own, and for
             `seeds.json` the folder that holds them all.
         conditions: As for `evaluate`.
+        faults: Likewise.
         report: Likewise, of each run.
         console: Where progress and tables go; standard output if None.
 
@@ -98,7 +100,8 @@ def evaluate_runs(
         ConfigError: A run is named twice, or runs were trained on other data or another split.
         HeimdallError: As `evaluate`.
     """
-    asked: dict[str, Any] = {"data_path": data_path, "split": split, "conditions": conditions, "report": report}
+    asked: dict[str, Any] = {"data_path": data_path, "split": split, "conditions": conditions}
+    asked |= {"faults": faults, "report": report}
     console = console or Console()
     folders = _seed_folders(runs[0]) if len(runs) == 1 else list(runs)
     if not folders:

@@ -16,6 +16,7 @@ def main(arguments: list[str]) -> None:
         split=parsed.split,
         out=parsed.out,
         conditions=parsed.conditions,
+        faults=parsed.faults,
         report=parsed.report,
     )
 

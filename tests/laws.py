@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "delivery": EVERYTHING,
     "detecting": EVERYTHING,
     "conditions": EVERYTHING,
+    "faults": EVERYTHING,
     "report": EVERYTHING,
     "seeds": EVERYTHING,
     "preparation": EVERYTHING,

@@ -67,6 +67,23 @@ def conditions_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def faults_table(faults: Mapping[str, Any]) -> Table:
+    """Of each kind of fault, the receiver that moves the median error most, without and with the watch on receivers."""
+    clean = faults["clean"]
+    heading = f"one receiver fails; clean median {spoken_m(clean['median_m'])}, watched {spoken_m(clean['watched_m'])}"
+    table = Table("fault", "worst", "median", "watched: worst", "median", "found", "also flagged", title=heading)
+    for column in (2, 4, 5, 6):
+        table.columns[column].justify = "right"
+    for column in (1, 3):
+        table.columns[column].overflow = "fold"
+    for kind, row in faults["worst"].items():
+        cells = []
+        for which, moved in (("unwatched", "moved"), ("watched", "watched_moved")):
+            cells += [row[which]["receiver"], f"{row[which][moved]:+.0%}"]
+        table.add_row(kind, *cells, f"{row['found']} of {row['receivers']}", str(row["with_false_flags"]))
+    return table
+
+
 def _clock_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Of the test's fixes, by what their receivers' clocks were."""
     table = Table("68 % error", "n", "model", "bound", "ratio", "in the 68 % region")

@@ -11,7 +11,7 @@ group, the inverse of K alone gives errors and variances of them all (Rasmussen 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ CORRELATIONS_M = (30.0, 60.0, 120.0, 240.0, 480.0)
 SECTOR_SHARES = (0.0, 0.4, 0.8)
 NOISE_SHARES = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Variances of noise over those of the field."""
+START = (240.0, 0.0, 0.3)
+"""Correlation distance, share of the sector and of noise, from which the search sets out."""
 MOST = 900
 """Readings of a field above which whole groups are left out of the choice, for speed."""
 LEAST_DB2 = 0.01
@@ -69,18 +71,22 @@ def _kernel(
         group_N = np.arange(len(residual_db))
     groups = [np.flatnonzero(group_N == one) for one in np.unique(group_N)]
     sector, unit = by_sector(places_m, places_m, receiver_m), np.eye(len(residual_db), dtype=np.float32)
-    judged = {}
-    for correlation_m in CORRELATIONS_M:
+
+    @cache
+    def judge(correlation_m: float, sector_share: float, noise_share: float) -> tuple[float, float]:
         near = by_distance(places_m, places_m, correlation_m)
-        for sector_share, noise_share in product(SECTOR_SHARES, NOISE_SHARES):
-            field = near + np.float32(sector_share) * (sector - near)
-            error_db, scale = left_out(field + np.float32(noise_share) * unit, residual_db, groups)
-            variance_db2 = max(float(np.mean(error_db**2 / scale)), LEAST_DB2)  # the likeliest
-            nats = 0.5 * float(np.mean(np.log(scale))) + 0.5 * np.log(variance_db2)
-            judged[correlation_m, sector_share, noise_share] = nats, variance_db2
-    best = min(judged, key=lambda which: judged[which][0])
+        field = near + np.float32(sector_share) * (sector - near)
+        error_db, scale = left_out(field + np.float32(noise_share) * unit, residual_db, groups)
+        variance_db2 = max(float(np.mean(error_db**2 / scale)), LEAST_DB2)  # the likeliest
+        return 0.5 * float(np.mean(np.log(scale))) + 0.5 * np.log(variance_db2), variance_db2
+
+    best, before = START, None
+    while best != before:  # one setting at a time: a third of the work of all together
+        before = best
+        for axis, values in enumerate((CORRELATIONS_M, SECTOR_SHARES, NOISE_SHARES)):
+            best = min(((*best[:axis], value, *best[axis + 1 :]) for value in values), key=lambda which: judge(*which))
     correlation_m, sector_share, noise_share = best
-    variance_db2 = judged[best][1]
+    variance_db2 = judge(*best)[1]
     return np.sqrt(variance_db2), correlation_m, sector_share, np.sqrt(noise_share * variance_db2)
 
 
