@@ -17,7 +17,7 @@ from heimdall_jax.evaluation.conditions import Condition, by_clock
 from heimdall_jax.evaluation.controls import no_radio
 from heimdall_jax.evaluation.fixes import Fixes
 from heimdall_jax.evaluation.law_bound import law_covariances
-from heimdall_jax.evaluation.regions import isotropic_region, isotropic_sigma_m
+from heimdall_jax.evaluation.regions import doubt, isotropic_region, isotropic_sigma_m
 from heimdall_jax.evaluation.summary import Errors, bound_of_errors, error_summary, ground_error_m, summarize
 from heimdall_jax.evaluation.world_bound import fused_covariances
 from heimdall_jax.run import Run
@@ -65,6 +65,7 @@ def assess(run: Run, data: Data, *, own: Data) -> Assessment:
     metrics["n_trained_on"] = len(seen.intersection(measured.session_ids))
     if real:
         metrics["baseline_regions"] = _baseline_regions(own, others, columns, origin)
+        metrics["doubt"] = _doubt(run, own, columns, answer)
     if bound_m2 is not None and not real:
         condition = Condition.of(columns, answer, bound_m2, origin)
         usable = np.asarray(columns["timing_valid"].any(axis=(1, 2)))
@@ -87,6 +88,14 @@ def _controls(run: Run, measured: HeimdallDataset, origin: tuple[float, float]) 
     silent = (no_radio(batch, run.domain.feature_mean) for batch in batches_of(run.config, measured))
     blind_m, _ = run.trainer.predict(run.state, silent)
     return {"no_radio": error_summary(ground_error_m(blind_m, measured.columns()["position_m"], origin))}
+
+
+def _doubt(run: Run, own: Data, columns: Sample, answer: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+    """Which of the fixes the model had better not give, by a threshold from its validation rows."""
+    assert own.validation is not None
+    error_m = ground_error_m(answer[0], columns["position_m"], run.domain.origin_deg)
+    _, validation_m2 = run.trainer.predict(run.state, batches_of(run.config, own.validation))
+    return doubt(error_m, answer[1], validation_m2)
 
 
 def _baseline_regions(

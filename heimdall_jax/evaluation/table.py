@@ -39,6 +39,7 @@ def closing_table(metrics: Mapping[str, Any], files: Mapping[str, Path | str]) -
     tables = [table, _clock_table(metrics["by_clock"])] if "by_clock" in metrics else [table]
     tables += [_detection_table(metrics["detection"])] if "detection" in metrics else []
     lines = [_coverage(metrics), f"likelihood: {metrics['nll_nats_per_fix']:.2f} nats per fix, lower is better"]
+    lines += [doubt_note(metrics["doubt"])] if "doubt" in metrics else []
     lines += [reference_note(bound)] if bound is not None and not binding(bound) else []
     width = max((len(name) for name in files), default=0)
     lines += [f"{name:<{width}}  {path}" for name, path in files.items()]
@@ -150,6 +151,17 @@ def reference_note(bound: Mapping[str, Any]) -> str:
     """Why a reference is no bound, and which fixes it leaves out."""
     left = f"; {bound['left_out']:,} fixes that it cannot place are left out" if bound["left_out"] else ""
     return f"The reference knows a distance law alone; who knows a map of powers may be below it{left}."
+
+
+def doubt_note(told: Mapping[str, Any]) -> str:
+    """How many fixes are in doubt, and what that tells."""
+    means = [
+        f"{which} {spoken_m(told[key])}"
+        for which, key in (("theirs", "doubted_m"), ("others", "kept_m"))
+        if key in told
+    ]
+    asked = f"{told['share']:.1%} of the fixes, of a 68 % radius above {spoken_m(told['above_m'])}"
+    return f"better not known: {asked}; mean error: {', '.join(means)}"
 
 
 def _coverage(metrics: Mapping[str, Any]) -> str:
