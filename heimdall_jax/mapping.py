@@ -13,9 +13,6 @@ from heimdall_jax.training.dataset import HeimdallDataset
 from heimdall_jax.training.map_fit import learn_map
 from heimdall_jax.training.radio_map import RadioMap, fit_radio_map
 
-LEFT_OUT_M = 400.0
-"""Side of the cells that cross-validation leaves out, where the test is of places no one walked."""
-
 
 def radio_map(config: Config, train: HeimdallDataset) -> RadioMap | None:
     """The propagation model to draw samples from, if the config asks for any.
@@ -45,4 +42,4 @@ def cross_validation_groups(config: Config, train: HeimdallDataset) -> np.ndarra
     """Group numbers (N,) of training rows for cross-validation, as the test is drawn; None if it is off."""
     if not config.radio_map.cross_validate:
         return None
-    return groups(train.start_time_s, train.columns()["position_m"], config.data.split, cell_m=LEFT_OUT_M)
+    return groups(train.start_time_s, train.columns()["position_m"], config.data.split)

@@ -19,7 +19,8 @@ from heimdall_jax.types import SessionSource
 SPLITS = ("random", "time", "block", "none")
 CHUNK_S = 300.0
 """POWDER's authors cut time into wall-clock bins of 5 minutes; so do we."""
-CELL_M = 200.0
+CELL_M = 400.0
+"""About the size of a hole in the map, as a test by place makes one."""
 OWN_TEST_FRACTION = {"random": 0.18, "time": 0.2, "block": 0.12}
 """Test shares of the splits made here where the data set brings none: about those of POWDER."""
 
@@ -67,7 +68,7 @@ def split(
     """Split transmissions into training, validation and test.
 
     Validation is drawn from what the test leaves, as the test is: single transmissions for `random`, whole
-    5-minute chunks for `time`, whole 200 m cells of the transmitter's place for `block`, `none` and a file.
+    5-minute chunks for `time`, whole 400 m cells of the transmitter's place for `block`, `none` and a file.
 
     Args:
         sessions: The transmissions or their source; indices refer to their order.
@@ -178,7 +179,7 @@ def _own_test(sessions: Sequence[Transmission], spec: str) -> tuple[np.ndarray, 
         order = np.argsort(nearest, kind="stable")
         upto = np.cumsum(np.bincount(cells)[order])
         test = np.flatnonzero(np.isin(cells, order[: 1 + int(np.argmin(np.abs(upto - fraction * len(place))))]))
-        how = "all 200 m cells nearest to one transmission"
+        how = "all 400 m cells nearest to one transmission"
     else:
         test = np.flatnonzero(_draw(_groups(sessions, spec), fraction, rng))
         how = "5-minute chunks" if spec == "time" else "transmissions"
@@ -187,11 +188,11 @@ def _own_test(sessions: Sequence[Transmission], spec: str) -> tuple[np.ndarray, 
     return test, (note,)
 
 
-def groups(start_time_s: np.ndarray, places_m: np.ndarray, spec: str, *, cell_m: float = CELL_M) -> np.ndarray:
+def groups(start_time_s: np.ndarray, places_m: np.ndarray, spec: str) -> np.ndarray:
     """Group number (N,) of each transmission by its start (N,) or place (N, E), as `split` draws them."""
     if spec == "random":
         return np.arange(len(start_time_s))
-    keys = np.floor(start_time_s[:, None] / CHUNK_S) if spec == "time" else np.floor(places_m / cell_m)
+    keys = np.floor(start_time_s[:, None] / CHUNK_S) if spec == "time" else np.floor(places_m / CELL_M)
     return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 
 
