@@ -12,12 +12,12 @@ from heimdall_jax.datasets import Data
 from heimdall_jax.evaluation.baselines import BASELINES, SIMPLE, baseline_errors_m, possible
 from heimdall_jax.evaluation.bayes import posterior_mean
 from heimdall_jax.evaluation.bounds import bound_of_covariances, reference_of_covariances
-from heimdall_jax.evaluation.calibration import fit_recalibration, squared_mahalanobis
+from heimdall_jax.evaluation.calibration import fit_recalibration, recalibration_factor, squared_mahalanobis
 from heimdall_jax.evaluation.conditions import Condition, by_clock
 from heimdall_jax.evaluation.controls import no_radio
 from heimdall_jax.evaluation.fixes import Fixes
 from heimdall_jax.evaluation.law_bound import law_covariances
-from heimdall_jax.evaluation.regions import doubt, isotropic_region, isotropic_sigma_m
+from heimdall_jax.evaluation.regions import doubt, doubt_above_m, isotropic_region, isotropic_sigma_m
 from heimdall_jax.evaluation.summary import Errors, bound_of_errors, error_summary, ground_error_m, summarize
 from heimdall_jax.evaluation.world_bound import fused_covariances
 from heimdall_jax.run import Run
@@ -65,7 +65,8 @@ def assess(run: Run, data: Data, *, own: Data) -> Assessment:
     metrics["n_trained_on"] = len(seen.intersection(measured.session_ids))
     if real:
         metrics["baseline_regions"] = _baseline_regions(own, others, columns, origin)
-        metrics["doubt"] = _doubt(run, own, columns, answer)
+    if run.doubt_m < np.inf:
+        metrics["doubt"] = doubt(ground_error_m(answer[0], columns["position_m"], origin), answer[1], run.doubt_m)
     if bound_m2 is not None and not real:
         condition = Condition.of(columns, answer, bound_m2, origin)
         usable = np.asarray(columns["timing_valid"].any(axis=(1, 2)))
@@ -88,14 +89,6 @@ def _controls(run: Run, measured: HeimdallDataset, origin: tuple[float, float]) 
     silent = (no_radio(batch, run.domain.feature_mean) for batch in batches_of(run.config, measured))
     blind_m, _ = run.trainer.predict(run.state, silent)
     return {"no_radio": error_summary(ground_error_m(blind_m, measured.columns()["position_m"], origin))}
-
-
-def _doubt(run: Run, own: Data, columns: Sample, answer: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
-    """Which of the fixes the model had better not give, by a threshold from its validation rows."""
-    assert own.validation is not None
-    error_m = ground_error_m(answer[0], columns["position_m"], run.domain.origin_deg)
-    _, validation_m2 = run.trainer.predict(run.state, batches_of(run.config, own.validation))
-    return doubt(error_m, answer[1], validation_m2)
 
 
 def _baseline_regions(
@@ -140,14 +133,31 @@ def _fixes(
     )
 
 
-def recalibration(run: Run, validation: HeimdallDataset) -> list[float]:
-    """Coefficients of `models.recalibration` from the validation rows of a run whose regions are the network's own."""
+class Correction(NamedTuple):
+    """Coefficients of `models.recalibration`, and the 68 % radius in metres above which a fix is in doubt."""
+
+    coefficients: list[float]
+    doubt_m: float
+
+
+def correction(run: Run, validation: HeimdallDataset) -> Correction:
+    """From the validation rows of a run whose regions are the network's own."""
     counted = validation.subset(np.flatnonzero(validation.columns()["weight"] > 0))
     position_m, covariance_m2 = run.trainer.predict(run.state, batches_of(run.config, counted))
     columns = counted.columns()
-    squared = squared_mahalanobis(columns["position_m"].astype(np.float64) - position_m, covariance_m2)
     used = columns["timing_valid"].any(axis=2) if "timing_valid" in run.trainer.inputs else columns["heard"]
-    return fit_recalibration(squared, np.linalg.det(covariance_m2) ** 0.25, used.sum(axis=1))
+    return correction_of(position_m, covariance_m2, columns["position_m"], np.asarray(used))
+
+
+def correction_of(
+    position_m: np.ndarray, covariance_m2: np.ndarray, truth_m: np.ndarray, used: np.ndarray
+) -> Correction:
+    """From fixes (N, E), covariances (N, E, E) and truths (N, E) of rows that were not learned, and who was used."""
+    squared = squared_mahalanobis(truth_m.astype(np.float64) - position_m, covariance_m2)
+    spread_m, count = np.linalg.det(covariance_m2) ** 0.25, used.sum(axis=1)
+    coefficients = fit_recalibration(squared, spread_m, count)
+    factor = recalibration_factor(coefficients, spread_m, count)
+    return Correction(coefficients, doubt_above_m(covariance_m2 * factor[:, None, None] ** 2))
 
 
 def _fitting_rows(own: Data) -> Sample:

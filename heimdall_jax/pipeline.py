@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import grain
 import jax
+import numpy as np
 from rich.console import Console
 
-from heimdall_jax.assessment import assess, batches_of, measure, recalibration, takes_any_order
+from heimdall_jax.assessment import assess, batches_of, correction, correction_of, measure, takes_any_order
 from heimdall_jax.conditions import measure_conditions
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data, fresh_samples, load_data, load_test_data
@@ -46,6 +47,7 @@ from heimdall_jax.tracking import Tracker, open_tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.loop import Loop, Progress
+from heimdall_jax.training.map_fit import HeldOut
 from heimdall_jax.training.step import Trainer
 
 CONDITIONS, FAULTS = "conditions.json", "faults.json"
@@ -77,7 +79,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         start_tracking(tracker, config, out)
         with _ending(tracker):
             _fit(config, data, fit, out, tracker, display)
-            run = _recalibrated(out, data)
+            run = _recalibrated(out, data, fit.held_out)
             metrics = measure(run, data, own=data)
             write_metrics(out / METRICS, metrics)
             version = deliver(run, data, metrics, tracker)
@@ -179,6 +181,8 @@ class _Fit(NamedTuple):
     batches: grain.MapDataset
     steps_per_epoch: int
     total_steps: int
+    held_out: HeldOut | None
+    """Fixes to recalibrate by, of a model that is not trained in steps."""
 
 
 def _prepare_fit(config: Config, data: Data) -> _Fit:
@@ -198,10 +202,10 @@ def _prepare_fit(config: Config, data: Data) -> _Fit:
         fresh=fresh_samples(config),
     )
     model = make_model(config, data.domain)
+    held_out = None
     if isinstance(model, RadioMapNet):
-        fill_map(model, config, train, validation)
-        total_steps = 0  # that was all
-    return _Fit(make_trainer(config, model, total_steps), batches, steps_per_epoch, total_steps)
+        held_out, total_steps = fill_map(model, config, data), 0  # that was all
+    return _Fit(make_trainer(config, model, total_steps), batches, steps_per_epoch, total_steps, held_out)
 
 
 def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, display: Display) -> None:
@@ -229,14 +233,18 @@ def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, dis
         loop.run(state)
 
 
-def _recalibrated(out: Path, data: Data) -> Run:
-    """The run's best model, its regions corrected on the validation rows; made anew when a finished run is resumed."""
+def _recalibrated(out: Path, data: Data, held_out: HeldOut | None) -> Run:
+    """The run's best model, its regions corrected on rows held out; made anew when a finished run is resumed."""
     assert data.validation is not None
     run = open_run(out)
-    plain = dataclasses.replace(run, state=run.trainer.recalibrated(run.state, NEUTRAL))
-    coefficients = recalibration(plain, data.validation)
-    save_recalibration(run, coefficients)
-    return dataclasses.replace(run, state=run.trainer.recalibrated(run.state, coefficients))
+    if held_out is None:
+        plain = dataclasses.replace(run, state=run.trainer.recalibrated(run.state, NEUTRAL))
+        found = correction(plain, data.validation)
+    else:
+        covariance_m2 = held_out.scale_m @ held_out.scale_m.transpose(0, 2, 1)
+        found = correction_of(held_out.position_m, covariance_m2.astype(np.float64), held_out.truth_m, held_out.heard)
+    save_recalibration(run, found.coefficients, found.doubt_m)
+    return open_run(out)
 
 
 def _report(console: Console, data: Data) -> None:

@@ -41,6 +41,7 @@ class Run:
         trainer: Predicts with `state`.
         state: Of the best step.
         step: The best step.
+        doubt_m: A fix of a larger 68 % radius is in doubt; infinite where no rows have said so.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Run:
     trainer: Trainer
     state: TrainState
     step: int
+    doubt_m: float = math.inf
 
     @property
     def model(self) -> nnx.Module:
@@ -153,36 +155,36 @@ def open_run(folder: Path) -> Run:
         config = configs.from_tree(saved["config"])
         domain = _domain(saved["domain"])
         trainer = make_trainer(config, make_model(config, domain), total_steps=1)
-        state = trainer.recalibrated(checkpoints.state(step, trainer.start()), _coefficients(folder, step))
-        return Run(folder, config, domain, trainer, state, step)
+        coefficients, doubt_m = _recalibration(folder, step)
+        state = trainer.recalibrated(checkpoints.state(step, trainer.start()), coefficients)
+        return Run(folder, config, domain, trainer, state, step, doubt_m)
 
 
-def save_recalibration(run: Run, coefficients: Sequence[float]) -> None:
-    """Keep what `open_run` then corrects the best checkpoint's regions with.
+def save_recalibration(run: Run, coefficients: Sequence[float], doubt_m: float) -> None:
+    """Keep what `open_run` then corrects the best checkpoint's regions with, and the radius that it doubts fixes above.
 
     Raises:
         StorageError: The folder cannot be written.
     """
-    text = json.dumps({"step": run.step, "coefficients": list(coefficients)})
+    text = json.dumps({"step": run.step, "coefficients": list(coefficients), "doubt_m": doubt_m})
     write_atomically(run.folder / RECALIBRATION, text.encode())
 
 
-def _coefficients(folder: Path, step: int) -> Sequence[float]:
-    """Of the recalibration of a step's model; those of none where it was made of another step, or not yet."""
+def _recalibration(folder: Path, step: int) -> tuple[Sequence[float], float]:
+    """Coefficients and radius of a step's model; neutral where they were made of another step, or not yet."""
     path = folder / RECALIBRATION
     if not path.exists():
-        return NEUTRAL
+        return NEUTRAL, math.inf
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        values = [float(value) for value in kept["coefficients"]]
-        if len(values) != len(NEUTRAL) or not all(map(math.isfinite, values)):
+        values, doubt_m = [float(value) for value in kept["coefficients"]], float(kept["doubt_m"])
+        if len(values) != len(NEUTRAL) or not all(map(math.isfinite, (*values, doubt_m))):
             raise ValueError(values)
-        return values if kept["step"] == step else NEUTRAL
+        return (values, doubt_m) if kept["step"] == step else (NEUTRAL, math.inf)
     except (OSError, ValueError, KeyError, TypeError) as error:
         cure = "Resume the run with --resume, which makes it again."
-        raise StorageError(
-            explain(str(path), got=repr(error), allowed=f"a step and {len(NEUTRAL)} numbers", cure=cure)
-        ) from error
+        allowed = f"a step, {len(NEUTRAL)} numbers and a radius"
+        raise StorageError(explain(str(path), got=repr(error), allowed=allowed, cure=cure)) from error
 
 
 def _domain(tree: dict[str, Any]) -> Domain:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Shaped
 from numpy import ndarray
@@ -112,3 +114,12 @@ def fit_recalibration(
         slopes = QuantileRegressor(quantile=REGION, alpha=0.0, solver="highs").fit(known, needed).coef_
         slopes[0] = max(slopes[0], STEEPEST)
     return [float(np.quantile(needed - known @ slopes, REGION)), *slopes.tolist(), *ranges.T.ravel().tolist()]
+
+
+def recalibration_factor(
+    coefficients: Sequence[float], spread_m: Float64[ndarray, " N"], count: Int[ndarray, " N"]
+) -> Float64[ndarray, " N"]:
+    """What `models.recalibration` multiplies sigmas by (N,); arguments as `fit_recalibration` has them."""
+    level, by_spread, by_count, *ranges = coefficients
+    spread = np.clip(np.log(spread_m), ranges[0], ranges[1])
+    return np.exp(level + by_spread * spread + by_count * np.clip(count, ranges[2], ranges[3]))

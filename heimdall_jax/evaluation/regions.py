@@ -16,7 +16,7 @@ from heimdall_jax.geodesy import error_radius_m
 SHARES_KEPT = (1.0, 0.9, 0.75, 0.5, 0.25)
 """Of the fixes, the most confident ones, whose mean error is reported."""
 SURE = 0.95
-"""Share of the validation fixes that are not doubted."""
+"""Share of fixes that are not doubted, of those that the threshold is from."""
 LEAST_SIGMA_M = 1.0
 """Of a fitted region: an estimator that knew the validation places by heart would have none."""
 
@@ -41,26 +41,22 @@ def risk_of_order(
     return {f"{share:g}": float(mean_m[max(1, round(share * len(error_m))) - 1]) for share in shares}
 
 
-def doubt(
-    error_m: Float[ndarray, " N"],
-    covariance_m2: Float64[ndarray, "N 2 2"],
-    validation_m2: Float64[ndarray, "M 2 2"],
-) -> dict[str, Any]:
-    """Which fixes to answer with "I don't know": those of a larger 68 % radius than all but 5 % of validation's have.
+def doubt_above_m(covariance_m2: Float64[ndarray, "N 2 2"]) -> float:
+    """The 68 % radius in metres that all but 5 % of these fixes stay below, which were not learned.
 
-    The radius is the score of being out of distribution: of four that were tried it alone rose wherever errors did
-    (`docs/accuracy.md`).
+    A larger one means "I don't know". The radius is the score of being out of distribution: of those that were tried it
+    alone rose wherever errors did (`docs/accuracy.md`).
+    """
+    return float(np.quantile(error_radius_m(covariance_m2, REGION), SURE))
 
-    Args:
-        error_m: Of the fixes (N,), metres.
-        covariance_m2: Theirs (N, E, E), square metres.
-        validation_m2: Of the validation fixes (M, E, E).
+
+def doubt(error_m: Float[ndarray, " N"], covariance_m2: Float64[ndarray, "N 2 2"], above_m: float) -> dict[str, Any]:
+    """What doubting fixes of a larger 68 % radius than `above_m` tells of errors (N,) in metres.
 
     Returns:
-        `above_m`, the threshold; `share` of the fixes that are doubted; their mean error, `doubted_m`, and that of the
-        others, `kept_m`, each left out where there are none.
+        `above_m`; `share` of the fixes that are doubted; their mean error, `doubted_m`, and that of the others,
+        `kept_m`, each left out where there are none.
     """
-    above_m = float(np.quantile(error_radius_m(validation_m2, REGION), SURE))
     doubted = error_radius_m(covariance_m2, REGION) > above_m
     sides = {"doubted_m": error_m[doubted], "kept_m": error_m[~doubted]}
     means = {name: float(side_m.mean()) for name, side_m in sides.items() if len(side_m)}

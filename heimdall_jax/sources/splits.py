@@ -196,6 +196,30 @@ def groups(start_time_s: np.ndarray, places_m: np.ndarray, spec: str) -> np.ndar
     return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 
 
+def folds(start_time_s: np.ndarray, places_m: np.ndarray, spec: str, *, count: int) -> list[np.ndarray]:
+    """Masks (N,) of disjoint parts of some transmissions, each drawn as a test under `spec` is: to leave out in turn.
+
+    Parts by place are squares, as many as are found without overlap, at least one.
+    """
+    rng = np.random.default_rng(0)
+    if spec in ("random", "time"):
+        group = groups(start_time_s, places_m, spec)
+        order = rng.permutation(group.max() + 1)
+        before = np.concatenate([[0], np.cumsum(np.bincount(group)[order])[:-1]])[np.argsort(order)][group]
+        part = np.floor(before / len(group) / OWN_TEST_FRACTION[spec])
+        return [part == number for number in range(count)]
+    size = max(1, round(OWN_TEST_FRACTION["block"] * len(places_m)))
+    found: list[np.ndarray] = []
+    for seed in rng.permutation(len(places_m)):
+        square = np.zeros(len(places_m), bool)
+        square[np.argsort(np.abs(places_m - places_m[seed]).max(axis=1), kind="stable")[:size]] = True
+        if not any((square & other).any() for other in found):
+            found.append(square)
+        if len(found) == count:
+            break
+    return found
+
+
 def _groups(sessions: Sequence[Transmission], spec: str) -> np.ndarray:
     """Group number (N,) of each transmission: groups are never divided."""
     starts_s = np.array([session.start_time_s for session in sessions])

@@ -9,6 +9,7 @@ config's to say, or is chosen for each receiver by cross-validation (`cross_vali
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -80,48 +81,92 @@ class RadioMap:
         }
 
 
-def fit_radio_map(train: Sample, config: RadioMapConfig, group_N: np.ndarray | None = None) -> RadioMap:
-    """Fit to stacked training samples (N, ...); nothing else is seen. The grid is their box and a margin around it.
+class _Law(NamedTuple):
+    """The distance law of training samples (N, R), and what it leaves of their readings.
+
+    `residual_db_NR` holds each transmission's offset, which `offset_db_N` estimates.
+    """
+
+    truth_m_NE: np.ndarray
+    heard_NR: np.ndarray
+    exponent: float
+    bias_db_R: np.ndarray
+    offset_db_N: np.ndarray
+    residual_db_NR: np.ndarray
+    has_field_R: np.ndarray
+
+    @property
+    def rest_db_NR(self) -> np.ndarray:
+        """What law and offsets leave."""
+        return self.residual_db_NR - self.offset_db_N[:, None]
+
+
+def choose_kernels(train: Sample, group_N: np.ndarray) -> Kernels:
+    """Each receiver's own (R,), which predict a group best from the others; NaN for those without a field.
 
     Args:
-        train: The samples.
-        config: Spreads, and the grid.
-        group_N: Group number of each sample: each receiver's spreads are those that predict a group best from the
-            others. None: they are as the config says.
+        train: Stacked training samples (N, ...).
+        group_N: Group number of each sample.
 
     Raises:
         DataError: Too few readings to fit a propagation law.
     """
-    usable = train["weight"] > 0
-    heard, truth_m = train["heard"] & usable[:, None], train["position_m"].astype(np.float64)
+    law = _fit_law(train)
+    columns = np.flatnonzero(law.has_field_R)
+    given = law.truth_m_NE, law.rest_db_NR[:, columns], law.heard_NR[:, columns], _stands(train, columns), group_N
+    found = [np.full(len(law.has_field_R), np.nan) for _ in Kernels._fields]
+    for values, chosen in zip(found, cross_validated(*given), strict=True):
+        values[columns] = chosen
+    return Kernels(*found)
+
+
+def fit_radio_map(
+    train: Sample, config: RadioMapConfig, kernels: Kernels | None = None, places_m: np.ndarray | None = None
+) -> RadioMap:
+    """Fit to stacked training samples (N, ...); nothing else is seen.
+
+    Args:
+        train: The samples.
+        config: Spreads, and the grid.
+        kernels: Each receiver's own; None: as the config says.
+        places_m: The grid (G, E); None: over the box of the samples and a margin around it.
+
+    Raises:
+        DataError: Too few readings to fit a propagation law.
+    """
+    law = _fit_law(train)
+    heard, about_law_db = law.heard_NR, np.full(len(law.has_field_R), config.moving_std_db)
+    if kernels is not None:
+        about_law_db = np.where(heard.sum(axis=0) >= FEWEST, _spread(law.rest_db_NR, heard), about_law_db)
+    columns = np.flatnonzero(law.has_field_R)
+    stand_m = _stands(train, columns)
+    if places_m is None:
+        places_m = grid(bounding_box_m(law.truth_m_NE[train["weight"] > 0]), config)
+    mean_db, own_db2, shared_db2 = _fields(law, columns, stand_m, places_m, config, kernels)
+    reach = decades(places_m[:, None] - stand_m, np)
+    mean_db[:, columns] += law.bias_db_R[columns] - 10 * law.exponent * reach
+    least_db = np.where(heard, train["rss_db"].astype(np.float64), np.inf).min(axis=0)
+    least_db = np.where(np.isfinite(least_db), least_db, least_db.min())
+    levels = about_law_db, law.bias_db_R, law.exponent, least_db
+    return RadioMap(config, places_m, mean_db, own_db2, shared_db2, law.has_field_R, *levels)
+
+
+def _fit_law(train: Sample) -> _Law:
+    """Raise DataError where there are too few readings."""
+    heard, truth_m = train["heard"] & (train["weight"] > 0)[:, None], train["position_m"].astype(np.float64)
     if heard.sum() < FEWEST:
         cure = "Give more data, or do without a map: --augmentation.simulated 0, another --model.name."
         raise DataError(explain("radio map", got=f"{heard.sum()} readings", allowed=f"{FEWEST} or more", cure=cure))
     rss_db = train["rss_db"].astype(np.float64)
     reach = decades(truth_m[:, None] - train["receiver_m"].astype(np.float64), np)
-    exponent, bias_db_R, offset_db = _law(rss_db, reach, heard)
-    residual_db = rss_db - bias_db_R + 10 * exponent * reach
+    exponent, bias_db, offset_db = _law(rss_db, reach, heard)
+    residual_db = rss_db - bias_db + 10 * exponent * reach
     has_field = _fixed(train) & (heard.sum(axis=0) >= FEWEST)
-    about_law_db = np.full(heard.shape[1], config.moving_std_db)
-    columns = np.flatnonzero(has_field)
-    stand_m, kernels = _stands(train, columns), None
-    if group_N is not None:
-        rest_db = residual_db - offset_db[:, None]
-        about_law_db = np.where(heard.sum(axis=0) >= FEWEST, _spread(rest_db, heard), about_law_db)
-        kernels = cross_validated(truth_m, rest_db[:, columns], heard[:, columns], stand_m, group_N)
-    places_m = grid(bounding_box_m(truth_m[usable]), config)
-    mean_db, own_db2, shared_db2 = _fields(truth_m, residual_db, heard, columns, stand_m, places_m, config, kernels)
-    mean_db[:, columns] += bias_db_R[columns] - 10 * exponent * decades(places_m[:, None] - stand_m, np)
-    least_db = np.where(heard, rss_db, np.inf).min(axis=0)
-    least_db = np.where(np.isfinite(least_db), least_db, least_db.min())
-    levels = about_law_db, bias_db_R, exponent, least_db
-    return RadioMap(config, places_m, mean_db, own_db2, shared_db2, has_field, *levels)
+    return _Law(truth_m, heard, exponent, bias_db, offset_db, residual_db, has_field)
 
 
 def _fields(
-    truth_m: np.ndarray,
-    residual_db: np.ndarray,
-    heard: np.ndarray,
+    law: _Law,
     columns: np.ndarray,
     stand_m: np.ndarray,
     places_m: np.ndarray,
@@ -129,17 +174,19 @@ def _fields(
     kernels: Kernels | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the law leaves of receivers that stand still: mean and own variance (G, R), shared variance (G,)."""
+    heard = law.heard_NR
     shape = len(places_m), heard.shape[1]
     mean_db, own_db2 = np.zeros(shape, np.float32), np.full(shape, config.noise_db**2, np.float32)
     rows = np.flatnonzero(heard[:, columns].any(axis=1))
     if not rows.size:
         return mean_db, own_db2, np.zeros(len(places_m), np.float32)
     here = np.ix_(rows, columns)
-    given = truth_m[rows], residual_db[here], heard[here], places_m
+    given = law.truth_m_NE[rows], law.residual_db_NR[here], heard[here], places_m
     if kernels is None:
         fields, noise_db = krige(*given, config), np.full(len(columns), config.noise_db)
     else:
-        fields, noise_db = fit_fields(*given, stand_m, kernels, offset_db=config.offset_db), kernels.noise_db_C
+        own = Kernels(*(values[columns] for values in kernels))
+        fields, noise_db = fit_fields(*given, stand_m, own, offset_db=config.offset_db), own.noise_db_C
     mean_db[:, columns] = fields.mean_db_GC
     own_db2[:, columns] = (noise_db**2).astype(np.float32) + fields.own_db2_GC.astype(np.float32)
     return mean_db, own_db2, fields.shared_db2_G.astype(np.float32)
