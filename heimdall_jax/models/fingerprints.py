@@ -79,7 +79,7 @@ class Fingerprints(nnx.Module):
         apart = (east_m * east_m + north_m * north_m) / APART_M**2
         level = (by_identity(jnp.where(heard, rss_db, 0.0)) - self.rss_db[None]) / LEVEL_DB
         there, heard_then = self.present[None], self.heard[None]
-        both_heard = hears * heard_then * (apart < 1.0)
+        both_heard = jnp.where(apart < 1.0, hears * heard_then, 0.0)
         against = jnp.minimum(apart, MOST_APART) + both_heard * jnp.minimum(level * level, MOST_LEVEL)
         against = here * there * (against + SILENT * jnp.abs(hears - heard_then))
         return jnp.sum(against + ABSENT * jnp.abs(here - there), axis=1)
