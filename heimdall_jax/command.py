@@ -38,7 +38,7 @@ class TrainArguments:
     data: Annotated[str | None, tyro.conf.arg(name="data", metavar="PATH")] = None
     """Data set's folder or file (short for --data.path)."""
     split: str | None = None
-    """random, time, block, none or a JSON file (short for --data.split)."""
+    """random, time, block, block1 to block4, none or a JSON file (short for --data.split)."""
     out: Path | None = None
     """Run folder; by default a new one under runs/."""
     seeds: int | None = None
@@ -63,7 +63,7 @@ class EvaluateArguments:
     data: str | None = None
     """Data set's folder or file; by default the run's own."""
     split: str | None = None
-    """random, time, block, none (every row) or a JSON file; by default the run's own."""
+    """random, time, block, block1 to block4, none (every row) or a JSON file; by default the run's own."""
     out: Path | None = None
     """Folder for the results; by default RUN for the run's own test, else RUN/evaluations/NAME."""
     conditions: int | None = None

@@ -32,7 +32,7 @@ class PrepareArguments:
     data: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
     """POWDER's folder or file."""
     split: str | None = None
-    """random, time, block or none: how POWDER is split."""
+    """random, time, block, block1 to block4 or none: how POWDER is split."""
     limit: int | None = None
     """Prepare at most this many training transmissions."""
     recordings: Path | None = None

@@ -22,12 +22,12 @@ def train() -> HeimdallDataset:
 def test_single_rows_chunks_of_time_or_cells_of_the_place(train: HeimdallDataset) -> None:
     found = {
         split: cross_validation_groups(replace(MAP, data=replace(MAP.data, split=split)), train)
-        for split in ("random", "time", "block", "none", "a.json")
+        for split in ("random", "time", "block", "block1", "block4", "none", "a.json")
     }
     np.testing.assert_array_equal(found["random"], np.arange(700))
     np.testing.assert_array_equal(found["time"], np.arange(700) // 300)
     cell = np.floor(train.columns()["position_m"] / 400).astype(int) @ [3, 1]  # each axis from 0 to 2
-    for split in ("block", "none", "a.json"):
+    for split in ("block", "block1", "block4", "none", "a.json"):
         group = found[split]
         assert group is not None
         assert len(np.unique(group)) == len(np.unique(cell)) == len(np.unique(cell * 10 + group))

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.sources.powder import read_powder
-from heimdall_jax.sources.splits import split
+from heimdall_jax.sources.splits import OTHER_BLOCKS, split
 from heimdall_jax.sources.subset import Subset
 from heimdall_jax.types import Session, SessionSource
 
@@ -109,7 +109,9 @@ class SessionsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 class PowderRss(SessionsBuilder):
     """Received power of hand-held transmitters on a campus: the University of Utah's localization data, MIT licence."""
 
-    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("time", "random", "block", "none")]  # noqa: RUF012 - TFDS reads a list of the class
+    BUILDER_CONFIGS = [  # noqa: RUF012 - TFDS reads a list of the class
+        tfds.core.BuilderConfig(name=name) for name in ("time", "random", "block", *OTHER_BLOCKS, "none")
+    ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Put the authors' files (single_tx.csv, location_coordinates.json, …) in manual_dir."
 
     def find(self, dl_manager: tfds.download.DownloadManager) -> tuple[dict[str, SessionSource], dict[str, Any]]:

@@ -17,7 +17,7 @@ from heimdall_jax.errors import ConfigError, DataError, StorageError, explain
 from heimdall_jax.types import Session, SessionSource
 
 INFO = "dataset_info.json"
-SplitName = Literal["random", "time", "block", "none"]
+SplitName = Literal["random", "time", "block", "block1", "block2", "block3", "block4", "none"]
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,13 @@ import numpy as np
 
 from heimdall_jax.errors import ConfigError, DataError, explain
 from heimdall_jax.geodesy import degrees_to_local
+from heimdall_jax.sources.blocks import squares
 from heimdall_jax.sources.powder_files import beside, load_json
 from heimdall_jax.types import SessionSource
 
-SPLITS = ("random", "time", "block", "none")
+OTHER_BLOCKS = ("block1", "block2", "block3", "block4")
+"""As many rows as the test of `block`, cut from what that leaves to training."""
+SPLITS = ("random", "time", "block", *OTHER_BLOCKS, "none")
 CHUNK_S = 300.0
 """POWDER's authors cut time into wall-clock bins of 5 minutes; so do we."""
 CELL_M = 400.0
@@ -68,11 +71,12 @@ def split(
     """Split transmissions into training, validation and test.
 
     Validation is drawn from what the test leaves, as the test is: single transmissions for `random`, whole
-    5-minute chunks for `time`, whole 400 m cells of the transmitter's place for `block`, `none` and a file.
+    5-minute chunks for `time`, whole 400 m cells of the transmitter's place for all others.
 
     Args:
         sessions: The transmissions or their source; indices refer to their order.
-        spec: `random`, `time`, `block`, `none` (no test), or a JSON file whose keys or items name the test.
+        spec: `random`, `time`, `block`, `block1` to `block4`, `none` (no test), or a JSON file whose keys
+            or items name the test.
         validation_fraction: Share of the rows that are not test.
         validation_seed: Draws the validation rows and the limited subset.
         folder: The data set's folder or file, beside which its own split files are looked for.
@@ -80,7 +84,7 @@ def split(
 
     Raises:
         ConfigError: `spec`, the fraction or the limit is not allowed.
-        DataError: Repeated or unlabelled transmissions, or a side that must hold rows is empty.
+        DataError: Repeated or unlabelled transmissions, a side that must hold rows is empty, or blocks do not fit.
     """
     if not 0.0 < validation_fraction < 1.0:
         cure = "0.15 is usual; early stopping needs validation rows."
@@ -118,7 +122,7 @@ def held_out(
 
     Raises:
         ConfigError: `spec` is no split and no file.
-        DataError: The split file is no JSON of timestamps or names none of these transmissions.
+        DataError: The split file is no JSON of timestamps or names none of these transmissions, or blocks do not fit.
     """
     sessions = _transmissions(sessions)
     ids = [session.session_id for session in sessions]
@@ -141,7 +145,7 @@ def held_out(
     file = folder and beside(Path(folder), f"train_test_splits/{spec}_split/{spec}_test.json")
     if file:
         return _named(ids, Path(file))
-    return _own_test(sessions, spec)
+    return _other_block(sessions, spec, folder) if spec in OTHER_BLOCKS else _own_test(sessions, spec)
 
 
 def _transmissions(source: Sequence[Transmission] | SessionSource) -> Sequence[Transmission]:
@@ -188,6 +192,21 @@ def _own_test(sessions: Sequence[Transmission], spec: str) -> tuple[np.ndarray, 
     return test, (note,)
 
 
+def _other_block(
+    sessions: Sequence[Transmission], spec: str, folder: str | Path | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """One of the squares beside the test of `block`; the same whatever the validation's seed."""
+    first, (origin, *_) = held_out(sessions, "block", folder=folder)
+    found = squares(_places(sessions), first, len(OTHER_BLOCKS))
+    if len(found) < len(OTHER_BLOCKS):
+        got = f"room for {len(found)} squares of {len(first)} beside the test of block, in {len(sessions)} rows"
+        cure = "Use --split block, more data, or a JSON file that names the test."
+        raise DataError(explain(f"split {spec}", got=got, allowed=f"{len(OTHER_BLOCKS)} or more", cure=cure))
+    rows, seed, reach_m = found[OTHER_BLOCKS.index(spec)]
+    how = f"the square of {2 * reach_m:.0f} m about {sessions[seed].session_id!r}, as many as block has, apart from it"
+    return rows, (f"held out {len(rows)} of {len(sessions)} rows, {how} and its like (block: {origin})",)
+
+
 def groups(start_time_s: np.ndarray, places_m: np.ndarray, spec: str) -> np.ndarray:
     """Group number (N,) of each transmission by its start (N,) or place (N, E), as `split` draws them."""
     if spec == "random":
@@ -209,15 +228,10 @@ def folds(start_time_s: np.ndarray, places_m: np.ndarray, spec: str, *, count: i
         part = np.floor(before / len(group) / OWN_TEST_FRACTION[spec])
         return [part == number for number in range(count)]
     size = max(1, round(OWN_TEST_FRACTION["block"] * len(places_m)))
-    found: list[np.ndarray] = []
-    for seed in rng.permutation(len(places_m)):
-        square = np.zeros(len(places_m), bool)
-        square[np.argsort(np.abs(places_m - places_m[seed]).max(axis=1), kind="stable")[:size]] = True
-        if not any((square & other).any() for other in found):
-            found.append(square)
-        if len(found) == count:
-            break
-    return found
+    away_m = np.abs(places_m - places_m[rng.integers(len(places_m))]).max(axis=1)
+    first = np.argsort(away_m, kind="stable")[:size]
+    parts = [first, *(square.rows for square in squares(places_m, first, count - 1))]
+    return [np.isin(np.arange(len(places_m)), rows) for rows in parts]
 
 
 def _groups(sessions: Sequence[Transmission], spec: str) -> np.ndarray:

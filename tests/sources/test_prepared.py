@@ -109,7 +109,7 @@ def test_a_set_without_clocks_is_prepared_again(tmp_path, monkeypatch):
         open_prepared(tmp_path)
 
 
-@pytest.mark.parametrize("spec", ["time", "none"])
+@pytest.mark.parametrize("spec", ["time", "block2", "none"])
 def test_powder_is_split_and_read_as_from_its_files(powder_folder, tmp_path, spec):
     prepare_powder(powder_folder, tmp_path, spec)
     raw, source = read_powder(powder_folder), open_prepared(tmp_path)

@@ -1,6 +1,7 @@
 """Groups are never divided, fractions are met, and a data set's own test files are honoured."""
 
 import json
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heimdall_jax.errors import ConfigError, DataError
-from heimdall_jax.geodesy import ground_distance_m
+from heimdall_jax.geodesy import degrees_to_local, ground_distance_m
 from heimdall_jax.sources.powder import read_powder
-from heimdall_jax.sources.splits import CHUNK_S, held_out, split
+from heimdall_jax.sources.splits import CHUNK_S, OTHER_BLOCKS, held_out, split
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,67 @@ def test_own_block_is_one_piece_of_ground():
     furthest = ground_distance_m(truth[parts.test], centre[None]).max()
     area_m2 = 2220 * 1684  # 0.02 degrees each way at 40.77 N
     assert furthest < np.sqrt(0.12 * area_m2 / np.pi) * 2 + 2 * 283  # in a corner the quarter disc has twice the radius
+
+
+def places_m(transmissions):
+    truth = np.array([row.truth_deg for row in transmissions])
+    return degrees_to_local(truth, tuple(truth.mean(axis=0)))
+
+
+def assert_other_blocks(transmissions, size, folder=None):
+    """Four squares of `size` rows, apart from one another and from the test of `block`, that nothing moves."""
+    place_m, ids = places_m(transmissions), [row.session_id for row in transmissions]
+    tests = [held_out(transmissions, "block", folder=folder)[0]]
+    for spec in OTHER_BLOCKS:
+        parts = split(transmissions, spec, folder=folder)
+        assert parts.name == spec
+        tests.append(parts.test)
+        everything = np.concatenate([parts.train, parts.validation, parts.test])
+        assert sorted(everything.tolist()) == list(range(len(transmissions)))
+        how = rf"held out {size} of {len(ids)} rows, the square of (\d+) m about '(.*?)', .*"
+        note = re.fullmatch(how, *parts.notes)
+        assert note
+        apart_m = np.abs(place_m - place_m[ids.index(note[2])]).max(axis=1)
+        furthest_m = apart_m[parts.test].max()
+        assert furthest_m == pytest.approx(float(note[1]) / 2, abs=0.26)
+        assert furthest_m <= apart_m[np.concatenate([parts.train, parts.validation])].min()
+        cells = [set(map(tuple, np.floor(place_m[side] / 200))) for side in (parts.train, parts.validation)]
+        assert not cells[0] & cells[1]
+        other = split(transmissions, spec, folder=folder, validation_seed=1)
+        np.testing.assert_array_equal(other.test, parts.test)
+        assert not np.array_equal(other.validation, parts.validation)
+    assert [len(test) for test in tests] == [size] * 5
+    assert len(np.unique(np.concatenate(tests))) == 5 * size
+
+
+@pytest.mark.parametrize("n", [100, 1000])
+def test_other_blocks(n):
+    transmissions = rows(n)
+    assert_other_blocks(transmissions, len(held_out(transmissions, "block")[0]))
+
+
+def test_other_blocks_of_powder_are_as_large_as_the_authors(powder_folder):
+    assert_other_blocks(read_powder(powder_folder).sessions, 458, powder_folder)
+
+
+def test_other_blocks_follow_the_own_block_file(tmp_path):
+    file = tmp_path / "train_test_splits" / "block_split" / "block_test.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps([f"t{i}" for i in range(7)]))
+    assert_other_blocks(rows(200), 7, tmp_path)
+    assert "(block: test of block_test.json)" in split(rows(200), "block3", folder=tmp_path).notes[0]
+
+
+def test_other_blocks_that_do_not_fit(tmp_path):
+    file = tmp_path / "train_test_splits" / "block_split" / "block_test.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(["t0", "t1", "t2"]))
+    corners = [(0.0, 0.0), (0.0, 0.1), (0.1, 0.0), (0.1, 0.1)]  # three each: room for three squares beside the first
+    transmissions = [Row(f"t{i}", float(i), corners[i // 3]) for i in range(12)]
+    with pytest.raises(DataError, match=r"split block2: got room for 3 squares of 3 .* 12 rows; allowed: 4 .*block,"):
+        split(transmissions, "block2", folder=tmp_path)
+    transmissions += [Row(f"u{i}", 0.0, (0.2, 0.2)) for i in range(3)]
+    assert len(split(transmissions, "block2", folder=tmp_path).test) == 3
 
 
 def test_places_of_one_transmitter_stay_together():
