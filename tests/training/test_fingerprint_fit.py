@@ -136,3 +136,13 @@ def test_of_many_recordings_some_are_judged(monkeypatch):
     ((mismatch, _, judged, _, _),) = asked
     assert len(np.unique(judged)) == 25
     np.testing.assert_allclose(mismatch, against_all(net, train)[judged], rtol=1e-5, atol=1e-5)
+
+
+def test_groups_go_with_their_recordings():
+    """Rows without weight among them move no group number to another recording."""
+    twice, original = doubled()
+    mixed = {name: np.repeat(value, 2, axis=0) for name, value in twice.items()}
+    mixed["weight"][1::2] = 0.0
+    group = np.repeat(original, 2)
+    group[1::2] = 1000 + np.arange(120)
+    assert settings_of(learned(mixed, group)) == settings_of(learned(twice, original))
