@@ -59,3 +59,20 @@ def mel_spectrogram_db(
     if sided == "two":
         rows = [(m, -1) for m in reversed(range(side))] + rows
     return [[band(frame, m, sign) for frame in power] for m, sign in rows]
+
+
+def shadowing_correlation(
+    place: tuple[float, float],
+    other: tuple[float, float],
+    receiver: tuple[float, float],
+    distance_m: float,
+    sector_share: float,
+) -> float:
+    """Gudmundson's exponential of the way, and one of the turn and of the ratio of the ranges as a receiver sees them.
+
+    Source: docs/TRAINING.md, "The radio map": sectors of 0.3 rad, ranges plus 20 m.
+    """
+    way, seen = math.dist(place, other), [complex(x - receiver[0], y - receiver[1]) for x, y in (place, other)]
+    turn = abs(cmath.phase(seen[0] * seen[1].conjugate()))
+    ratio = abs(math.log((abs(seen[0]) + 20.0) / (abs(seen[1]) + 20.0)))
+    return (1 - sector_share) * math.exp(-way / distance_m) + sector_share * math.exp(-turn / 0.3 - ratio)

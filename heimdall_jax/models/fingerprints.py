@@ -66,7 +66,7 @@ class Fingerprints(nnx.Module):
         identity: Int[Array, "B R"],
     ) -> Float[Array, "B N"]:
         """What speaks against each recording (d); arguments as `ReceiverSetNet.fixes` has them."""
-        known = jnp.arange(1, self.rss_db.shape[0] + 1)[None, None]
+        known, heard = jnp.arange(1, self.rss_db.shape[0] + 1)[None, None], heard & present
         which = ((identity[..., None] == known) & present[..., None]).astype(rss_db.dtype)
 
         def by_identity(values: Array) -> Array:
@@ -74,13 +74,13 @@ class Fingerprints(nnx.Module):
 
         here, hears = by_identity(jnp.ones_like(rss_db)), by_identity(heard.astype(rss_db.dtype))
         stand_m = jnp.where(present[..., None], receiver_m, 0.0)
-        east_m = by_identity(stand_m[..., 0]) - self.east_m[None]
-        north_m = by_identity(stand_m[..., 1]) - self.north_m[None]
+        east_m = by_identity(stand_m[..., 0]) - self.east_m[...][None]
+        north_m = by_identity(stand_m[..., 1]) - self.north_m[...][None]
         apart = (east_m * east_m + north_m * north_m) / APART_M**2
-        level = (by_identity(jnp.where(heard, rss_db, 0.0)) - self.rss_db[None]) / LEVEL_DB
-        there, heard_then = self.present[None], self.heard[None]
-        both_heard = jnp.where(apart < 1.0, hears * heard_then, 0.0)
-        against = jnp.minimum(apart, MOST_APART) + both_heard * jnp.minimum(level * level, MOST_LEVEL)
+        level = (by_identity(jnp.where(heard, rss_db, 0.0)) - self.rss_db[...][None]) / LEVEL_DB
+        there, heard_then = self.present[...][None], self.heard[...][None]
+        told = jnp.where(apart < 1.0, jnp.minimum(level * level, MOST_LEVEL), 0.0)
+        against = jnp.minimum(apart, MOST_APART) + hears * heard_then * told
         against = here * there * (against + SILENT * jnp.abs(hears - heard_then))
         return jnp.sum(against + ABSENT * jnp.abs(here - there), axis=1)
 
@@ -88,8 +88,8 @@ class Fingerprints(nnx.Module):
         self, mismatch: Float[Array, "B N"], east_m: Float[Array, " X"], north_m: Float[Array, " Y"], cell_m: float
     ) -> Float[Array, "B G"]:
         """Of the place per square metre: means over square cells, given by the middles of their columns and rows."""
-        empty = (self.counts[None] - 1.0) * 1e4  # weighs nothing
-        weight_BN = jax.nn.softmax(-0.5 * mismatch / self.temperature[...] + empty, axis=1)
+        empty = (self.counts[...] - 1.0) * 1e4  # weighs nothing
+        weight_BN = jax.nn.softmax(-0.5 * mismatch / self.temperature[...] + empty[None], axis=1)
         over_east = self._share(self.place_m[..., 0], east_m, cell_m)
         over_north = self._share(self.place_m[..., 1], north_m, cell_m)
         cells_NG = (over_north[:, :, None] * over_east[:, None, :]).reshape(len(over_east), -1)

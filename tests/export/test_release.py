@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
@@ -21,6 +22,7 @@ from heimdall_jax.export.table import parity_table
 from heimdall_jax.models.build import build
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.registry.runtime import Runtime
+from heimdall_jax.training.fingerprint_fit import learn_fingerprints
 from heimdall_jax.types import Domain, Sample
 
 DOMAIN = Domain(
@@ -29,7 +31,7 @@ DOMAIN = Domain(
 SET = dataclasses.replace(POWDER, model=ModelConfig(name="receiver_set", width=32, depth=2))
 NET = Config(model=ModelConfig(receivers=3))
 MAP = dataclasses.replace(POWDER, model=ModelConfig(name="radio_map"))
-MEDIAN = dataclasses.replace(MAP, radio_map=NAMED["powder_map"].radio_map)
+MEDIAN = dataclasses.replace(MAP, radio_map=dataclasses.replace(NAMED["powder_map"].radio_map, fingerprints=40))
 CONFIGS = {config.model.name: config for config in (SET, NET, MAP)} | {"radio_map_by_median": MEDIAN}
 
 
@@ -54,6 +56,21 @@ def samples_of(config: Config) -> Sample:
     return samples
 
 
+def recordings(seed: int) -> Sample:
+    """30 of known places, their receivers in the domain's order; the later ones at other places than the first."""
+    rng = np.random.default_rng(seed)
+    stand_m = rng.normal(0, 800, (5, 2))
+    return {
+        "rss_db": rng.normal(-80, 12, (30, 5)).astype(np.float32),
+        "receiver_m": (stand_m + np.arange(30)[:, None, None] // 10 * 40.0).astype(np.float32),
+        "heard": rng.random((30, 5)) < 0.8,
+        "present": np.ones((30, 5), bool),
+        "identity": np.tile(np.arange(1, 6, dtype=np.int32), (30, 1)),
+        "position_m": rng.uniform(-700, 700, (30, 2)).astype(np.float32),
+        "weight": np.ones(30, np.float32),
+    }
+
+
 def model_of(config: Config, seed: int = 3) -> nnx.Module:
     """Fresh weights, with noise so that no head is still constant."""
     model = build(config.model, DOMAIN, nnx.Rngs(seed), radio_map=config.radio_map)
@@ -62,7 +79,9 @@ def model_of(config: Config, seed: int = 3) -> nnx.Module:
         shape = model.mean_db.shape
         spreads = {"own_db2": rng.uniform(9, 60, shape), "shared_db2": rng.uniform(0, 2, shape[1])}
         levels = {"mean_db": rng.normal(-80, 5, shape), "bias_db": np.full(6, -20.0), "least_db": np.full(6, -95.0)}
-        model.fill(spreads | levels | {"mapped": [0, 1, 1, 1, 1, 0], "exponent": 2.5})
+        model.fill(spreads | levels | {"mapped": [0, 1, 1, 1, 1, 0], "exponent": 2.5, "shares": (0.5, 1.0)})
+        if model.fingerprints is not None:
+            learn_fingerprints(model.fingerprints, recordings(seed), None, 1e6)
         return model
     weights = nnx.state(model, nnx.Param)
     noise = jax.tree.map(lambda weight: weight + 0.01 * rng.normal(size=weight.shape).astype(np.float32), weights)
@@ -102,6 +121,27 @@ def test_a_release_validates_and_locates(released):
     console = Console(width=160, record=True)
     console.print(parity_table(report))
     assert "ONNX Runtime against JAX" in console.export_text()
+
+
+@pytest.mark.parametrize("released", ["radio_map_by_median"], indirect=True)
+def test_the_file_compares_recordings_whatever_order_their_receivers_come_in(released):
+    """ONNX Runtime with receivers turned, and one unknown, against JAX in training's order; fingerprints count."""
+    folder, config, _ = released
+    model, samples = model_of(config), recordings(3)
+    rng, names = np.random.default_rng(0), ("rss_db", "receiver_m", "heard", "present", "identity")
+    asked = {name: samples[name] for name in names}
+    asked["rss_db"] = asked["rss_db"] + rng.normal(0, 2, (30, 5)).astype(np.float32)
+    asked["identity"] = np.where(np.arange(5) == 1, 0, asked["identity"]).astype(np.int32)
+    turned = {name: np.ascontiguousarray(value[:, [3, 0, 4, 2, 1]]) for name, value in asked.items()}
+    fixes = Runtime.load(folder, threads=1).locate(turned)
+    place = nnx.jit(lambda net, given: net(**given))
+    fix = place(model, {name: jnp.asarray(value) for name, value in asked.items()})
+    np.testing.assert_allclose(fixes.position_m, fix.position_m, atol=LIMITS["position_m"])
+    scale_m = np.asarray(fix.scale_m, np.float64)
+    np.testing.assert_allclose(fixes.covariance_m2, scale_m @ scale_m.transpose(0, 2, 1), rtol=1e-3, atol=1.0)
+    model.fill({"shares": (0.5, 0.0)})
+    without = place(model, {name: jnp.asarray(value) for name, value in asked.items()})
+    assert np.linalg.norm(np.asarray(without.position_m) - fixes.position_m, axis=1).mean() > 50
 
 
 def test_a_flipped_weight_is_found_with_and_without_its_hash(released, tmp_path):

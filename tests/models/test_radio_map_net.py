@@ -210,3 +210,55 @@ def test_each_receiver_has_its_own_spread_about_the_law(net):
     wanted = norm.logpdf(samples["rss_db"][0, 0], mean, np.sqrt(9.0 + 16.0 + np.array(MAP["shared_db2"])))
     weight = np.exp(wanted - wanted.max())
     np.testing.assert_allclose(posterior(other, samples), weight / weight.sum(), rtol=2e-4)
+
+
+def pooled(shares, **values):
+    """The map and twelve recordings of places at random."""
+    net, rng = RadioMapNet(DOMAIN, replace(CONFIG, fingerprints=12)), np.random.default_rng(4)
+    net.fill(MAP | {"shares": shares} | values)
+    readings = {"rss_db": rng.normal(-80, 5, (4, 12)), "heard": np.ones((4, 12)), "present": np.ones((4, 12))}
+    places_m = {"place_m": rng.uniform(-200, 400, (12, 2)), "counts": np.ones(12), "spread_m": 80.0}
+    stood_m = {name: np.zeros((4, 12)) for name in ("east_m", "north_m")}
+    net.fingerprints.fill(readings | places_m | stood_m)
+    return net
+
+
+def standing(samples):
+    return samples | {"receiver_m": np.zeros_like(samples["receiver_m"])}
+
+
+def test_map_and_fingerprints_are_pooled_by_their_shares():
+    """Against the weighted sum of both logarithms in float64; the density over the grid is at its points, in order."""
+    samples = standing(batch([[1, 1, 0]]))
+    net = pooled((0.4, 0.7), temperature=2.0)
+    by_map, by_recordings = (
+        np.asarray(value, np.float64)[0]
+        for value in net.log_likelihoods(**{name: jnp.asarray(value) for name, value in samples.items()})
+    )
+    plain = np.log(posterior(net, samples))
+    np.testing.assert_allclose(by_map - by_map.max(), plain - plain.max(), atol=1e-4)
+    mismatch = net.fingerprints.mismatch(*(jnp.asarray(value) for value in samples.values()))
+    weight = np.exp(-0.5 * (np.asarray(mismatch, np.float64)[0] - float(mismatch.min())))
+    weight /= weight.sum()
+    off_m = PLACES_M - np.asarray(net.fingerprints.place_m[...], np.float64)[:, None]
+    inside = (norm.cdf((off_m + 50) / 80) - norm.cdf((off_m - 50) / 80)).prod(axis=-1)
+    wanted = np.log(0.99 * (weight @ inside) / 100**2 + 0.01 / (len(PLACES_M) * 100**2))
+    np.testing.assert_allclose(by_recordings, wanted, atol=1e-3)
+    log_fit = (0.4 * by_map + 0.7 * wanted) / 2.0
+    together = np.exp(log_fit - log_fit.max())
+    fix = locate(net, **samples)
+    np.testing.assert_allclose(fix.position_m[0], together @ PLACES_M / together.sum(), atol=0.1)
+
+
+def test_without_a_share_fingerprints_say_nothing(net):
+    samples = standing(batch([[1, 1, 1]]))
+    alone, beside, heeded = (locate(one, **samples) for one in (net, pooled((1.0, 0.0)), pooled((1.0, 1.0))))
+    np.testing.assert_allclose(beside.position_m, alone.position_m, atol=1e-3)
+    np.testing.assert_allclose(beside.scale_m, alone.scale_m, atol=1e-3)
+    assert np.linalg.norm(heeded.position_m - alone.position_m) > 10
+
+
+def test_a_network_without_known_receivers_has_no_fingerprints():
+    nobody = replace(DOMAIN, receivers=())
+    assert RadioMapNet(nobody, replace(CONFIG, fingerprints=12)).fingerprints is None
+    assert RadioMapNet(DOMAIN, replace(CONFIG, fingerprints=0)).fingerprints is None

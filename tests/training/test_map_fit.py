@@ -1,23 +1,32 @@
 """Learning a `RadioMapNet`: tables by identity, and how far validation lets it trust its map."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from heimdall_jax.config import RadioMapConfig
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.training.batches import evaluation_batches
 from heimdall_jax.training.dataset import HeimdallDataset, fit_domain
-from heimdall_jax.training.map_fit import learn_map, tables
+from heimdall_jax.training.map_fit import SHARES, learn_map, tables
 from heimdall_jax.training.radio_map import fit_radio_map
 from tests.training.conftest import ORIGIN, RECEIVERS, Sessions
 
 CONFIG = RadioMapConfig(spacing_m=50.0, margin_m=0.0, offset_db=2.0, noise_db=1.0, shadowing_db=2.0)
+BOTH = replace(CONFIG, fingerprints=500)
+INPUTS = ("rss_db", "receiver_m", "heard", "present", "identity")
 KNOWN = ("e", "a", "c")  # another order than the data set's rows, "b" and "d" unknown
 
 
-def made(count, **options):
-    return HeimdallDataset(Sessions(count, **options), origin_deg=ORIGIN, rows=RECEIVERS, known=KNOWN)
+def made(count, *, echo_db=0.0, **options):
+    """Echoes come and go within 200 m, at each receiver otherwise."""
+    sessions = Sessions(count, **options)
+    turns = sessions.truth_m[:, :1] / 90 + np.arange(5) + np.cos(sessions.truth_m[:, 1:] / 70 + 2 * np.arange(5))
+    sessions.rss_db += (echo_db * np.sin(turns)).astype(np.float32)
+    return HeimdallDataset(sessions, origin_deg=ORIGIN, rows=RECEIVERS, known=KNOWN)
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +34,16 @@ def train():
     return made(400)
 
 
-def learned(train, validation):
-    net = RadioMapNet(fit_domain(train, ORIGIN, KNOWN), CONFIG)
+def learned(train, validation, config=CONFIG):
+    net = RadioMapNet(fit_domain(train, ORIGIN, KNOWN), config)
     learn_map(net, train.columns(), lambda: evaluation_batches(validation, 64))
     return net
+
+
+def errors_m(net, test):
+    samples = test.columns()
+    fix = net(**{name: jnp.asarray(samples[name]) for name in INPUTS})
+    return np.linalg.norm(np.asarray(fix.position_m) - samples["position_m"], axis=1)
 
 
 def test_tables_are_by_identity(train):
@@ -51,12 +66,12 @@ def test_the_network_stands_on_the_maps_grid(train):
 
 
 def test_a_true_map_is_trusted_and_places_transmitters(train):
-    net, test = learned(train, made(400, seed=1)), made(300, seed=2).columns()
+    net = learned(train, made(400, seed=1))
     assert float(net.temperature[...]) == 1.0
-    names = ("rss_db", "receiver_m", "heard", "present", "identity")
-    fix = net(**{name: jnp.asarray(test[name]) for name in names})
-    error_m = np.linalg.norm(np.asarray(fix.position_m) - test["position_m"], axis=1)
-    assert np.median(error_m) < 100  # three known receivers within 1 km, 1 dB of noise; from the middle it is 320
+    np.testing.assert_array_equal(net.shares[...], [1.0, 0.0])
+    assert (
+        np.median(errors_m(net, made(300, seed=2))) < 100
+    )  # three known receivers within 1 km, 1 dB of noise; from the middle it is 320
 
 
 def test_readings_that_err_more_than_the_map_says_raise_the_temperature(train):
@@ -76,3 +91,47 @@ def test_rows_without_weight_are_not_judged(train):
     learn_map(one, train.columns(), lambda: iter([wrong]))
     learn_map(other, train.columns(), lambda: evaluation_batches(validation.subset(np.arange(200)), 200))
     assert float(one.temperature[...]) == float(other.temperature[...])
+
+
+def test_fingerprints_are_used_where_they_know_more_than_the_map():
+    """Echoes, of a map that is the distance law and hardly more."""
+    train, validation, test = (made(500, echo_db=8.0, seed=seed) for seed in (0, 1, 2))
+    with_them, without = (
+        learned(train, validation, replace(config, shadowing_db=0.5, correlation_m=2000.0, noise_db=6.0))
+        for config in (BOTH, CONFIG)
+    )
+    np.testing.assert_array_equal(without.shares[...], [1.0, 0.0])
+    assert float(with_them.shares[1]) > 0.0
+    assert errors_m(with_them, test).mean() < 0.9 * errors_m(without, test).mean()
+
+
+def test_fingerprints_of_another_area_have_no_share():
+    """The law of the map holds in the east, too; recordings of the west say that none comes from there."""
+    wide = replace(BOTH, margin_m=500.0)
+    west, east = ((lambda x: x < 400), (lambda x: x > 600))
+    train, beside, beyond = (
+        side.subset(np.flatnonzero(there(side.columns()["position_m"][:, 0])))
+        for side, there in ((made(900), west), (made(900, seed=1), west), (made(900, seed=1), east))
+    )
+    np.testing.assert_array_equal(learned(train, beyond, wide).shares[...], [1.0, 0.0])
+    assert float(learned(train, beside, wide).shares[1]) > 0.0
+
+
+def test_shares_and_temperature_are_the_likeliest_tried(train):
+    """Every pair of shares at the temperature chosen says less of the validation truths, in float64."""
+    validation = made(300, echo_db=3.0, seed=1)
+    net, samples = learned(train, validation, BOTH), validation.columns()
+    chosen = tuple(np.asarray(net.shares[...], np.float64))
+
+    def nats(shares):
+        net.fill({"shares": shares})
+        fix = net(**{name: jnp.asarray(samples[name]) for name in INPUTS})
+        off = np.asarray(fix.position_m, np.float64) - samples["position_m"]
+        scale = np.asarray(fix.scale_m, np.float64)
+        error_m2 = samples["position_error_m"].astype(np.float64)[:, None, None] ** 2 * np.eye(2)
+        both = scale @ scale.transpose(0, 2, 1) + error_m2
+        return -np.mean([multivariate_normal(np.zeros(2), c).logpdf(o) for o, c in zip(off, both, strict=True)])
+
+    judged = {shares: nats(shares) for shares in SHARES}
+    assert min(judged, key=lambda shares: judged[shares]) == pytest.approx(chosen, abs=1e-6)
+    assert max(judged.values()) > min(judged.values()) + 0.05
