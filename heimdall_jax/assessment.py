@@ -142,20 +142,24 @@ class Correction(NamedTuple):
 
 def correction(run: Run, validation: HeimdallDataset) -> Correction:
     """From the validation rows of a run whose regions are the network's own."""
+    real = run.config.data.source != "simulation"
     counted = validation.subset(np.flatnonzero(validation.columns()["weight"] > 0))
     position_m, covariance_m2 = run.trainer.predict(run.state, batches_of(run.config, counted))
     columns = counted.columns()
     used = columns["timing_valid"].any(axis=2) if "timing_valid" in run.trainer.inputs else columns["heard"]
-    return correction_of(position_m, covariance_m2, columns["position_m"], np.asarray(used))
+    return correction_of(position_m, covariance_m2, columns["position_m"], np.asarray(used), real=real)
 
 
 def correction_of(
-    position_m: np.ndarray, covariance_m2: np.ndarray, truth_m: np.ndarray, used: np.ndarray
+    position_m: np.ndarray, covariance_m2: np.ndarray, truth_m: np.ndarray, used: np.ndarray, *, real: bool
 ) -> Correction:
-    """From fixes (N, E), covariances (N, E, E) and truths (N, E) of rows that were not learned, and who was used."""
+    """From fixes (N, E), covariances (N, E, E) and truths (N, E) of rows that were not learned, and who was used.
+
+    Real recordings are neighbours of one another: too few independent ones for slopes.
+    """
     squared = squared_mahalanobis(truth_m.astype(np.float64) - position_m, covariance_m2)
     spread_m, count = np.linalg.det(covariance_m2) ** 0.25, used.sum(axis=1)
-    coefficients = fit_recalibration(squared, spread_m, count)
+    coefficients = fit_recalibration(squared, spread_m, count, slopes=not real)
     factor = recalibration_factor(coefficients, spread_m, count)
     return Correction(coefficients, doubt_above_m(covariance_m2 * factor[:, None, None] ** 2))
 

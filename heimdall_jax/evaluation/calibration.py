@@ -91,17 +91,18 @@ def bootstrap_interval(
 
 
 def fit_recalibration(
-    squared: Float64[ndarray, " N"], spread_m: Float64[ndarray, " N"], count: Int[ndarray, " N"]
+    squared: Float64[ndarray, " N"], spread_m: Float64[ndarray, " N"], count: Int[ndarray, " N"], *, slopes: bool
 ) -> list[float]:
     """Coefficients of `models.recalibration` after which the 68 % regions hold 68 % of truths, by spread and count.
 
     Quantile regression (Koenker and Bassett 1978) of ln of what each truth's sigma would have to be multiplied by for
-    the border of its region to pass through it; below `ROWS_FOR_SLOPES` rows the quantile alone.
+    the border of its region to pass through it; without slopes, or below `ROWS_FOR_SLOPES` rows, the quantile alone.
 
     Args:
         squared: Mahalanobis distances (N,) under the model's own sigma; those of rows that count.
         spread_m: Geometric mean of both sigmas (N,), metres.
         count: Receivers that each fix used (N,).
+        slopes: Whether the rows are so many independent ones as they seem; neighbours on a walk are not.
     """
     from sklearn.linear_model import QuantileRegressor  # slow to import
 
@@ -109,11 +110,11 @@ def fit_recalibration(
     known = np.stack([np.log(spread_m), count], axis=1)
     ranges = np.quantile(known, (0.02, 0.98), axis=0)
     known = np.clip(known, *ranges)
-    slopes = np.zeros(2)
-    if len(squared) >= ROWS_FOR_SLOPES:
-        slopes = QuantileRegressor(quantile=REGION, alpha=0.0, solver="highs").fit(known, needed).coef_
-        slopes[0] = max(slopes[0], STEEPEST)
-    return [float(np.quantile(needed - known @ slopes, REGION)), *slopes.tolist(), *ranges.T.ravel().tolist()]
+    slope = np.zeros(2)
+    if slopes and len(squared) >= ROWS_FOR_SLOPES:
+        slope = QuantileRegressor(quantile=REGION, alpha=0.0, solver="highs").fit(known, needed).coef_
+        slope[0] = max(slope[0], STEEPEST)
+    return [float(np.quantile(needed - known @ slope, REGION)), *slope.tolist(), *ranges.T.ravel().tolist()]
 
 
 def recalibration_factor(
