@@ -164,7 +164,7 @@ def _tables(run: Run) -> MapTables:
         bias_db=np.asarray(net.bias_db[...]),
         exponent=float(net.exponent[...]),
         shared_db2=shared_db2,
-        temperature=float(net.temperature[...]),
+        temperature=float(net.temperature[...] / net.shares[0]),
     )
 
 

@@ -10,14 +10,13 @@ import pytest
 from rich.console import Console
 
 from heimdall_jax import config as configs
-from heimdall_jax.assessment import batches_of
 from heimdall_jax.config import Config, DataConfig, ModelConfig, RadioMapConfig, TrackingConfig
 from heimdall_jax.datasets import load_data
 from heimdall_jax.detecting import measure_detection
+from heimdall_jax.mapping import fill_map
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.pipeline import evaluate, train
 from heimdall_jax.run import Run, make_model, make_trainer
-from heimdall_jax.training.map_fit import learn_map
 from tests.powder_like import write_no_tx_like, write_powder_like, write_two_tx_like
 
 
@@ -34,12 +33,9 @@ def config_of(folder: Path, **radio_map) -> Config:
 def learned(config: Config, cache: Path) -> dict:
     """`measure_detection` of a radio map on its own test side."""
     data = load_data(config, cache=cache)
-    train_side, validation = data.train, data.validation
-    assert train_side is not None
-    assert validation is not None
     model = make_model(config, data.domain)
     assert isinstance(model, RadioMapNet)
-    learn_map(model, train_side.columns(), lambda: batches_of(config, validation))
+    fill_map(model, config, data)
     trainer = make_trainer(config, model, 0)
     run = Run(cache, config, data.domain, trainer, trainer.start(), step=0)
     return measure_detection(run, config, data, own=data)

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heimdall_jax.assessment import batches_of, recalibration
+from heimdall_jax.assessment import batches_of, correction
 from heimdall_jax.config import NAMED, Config
 from heimdall_jax.datasets import Data, load_data
 from heimdall_jax.evaluation.bayes import posterior_mean
 from heimdall_jax.evaluation.calibration import coverage, squared_mahalanobis
+from heimdall_jax.mapping import fill_map
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.run import Run, make_model, make_trainer
-from heimdall_jax.training.map_fit import learn_map
 
 POWER = NAMED["power"]
 SMALL = dataclasses.replace(
@@ -28,16 +28,15 @@ SMALL = dataclasses.replace(
 def located(config: Config, cache: Path) -> tuple[Data, np.ndarray, np.ndarray]:
     """The data, and the fixes of its test side: means and covariances."""
     data = load_data(config, cache=cache)
-    train, validation, test = data.train, data.validation, data.test
-    assert train is not None
+    validation, test = data.validation, data.test
     assert validation is not None
     assert test is not None
     model = make_model(config, data.domain)
     assert isinstance(model, RadioMapNet)
-    learn_map(model, train.columns(), lambda: batches_of(config, validation))
+    fill_map(model, config, data)
     trainer = make_trainer(config, model, 0)
     run = Run(cache, config, data.domain, trainer, trainer.start(), step=0)
-    state = trainer.recalibrated(run.state, recalibration(run, validation))
+    state = trainer.recalibrated(run.state, correction(run, validation).coefficients)
     return data, *trainer.predict(state, batches_of(config, test))
 
 

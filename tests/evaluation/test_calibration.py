@@ -111,16 +111,17 @@ def recalibrated(coefficients, squared, spread_m, receivers):
 
 @pytest.mark.parametrize(("count", "tolerance"), [(10_000, 0.02), (1000, 0.07)])
 def test_recalibrated_regions_hold_68_percent_at_every_spread_and_count(count, tolerance):
-    coefficients = fit_recalibration(*heavy_tailed(count, 0))
+    coefficients = fit_recalibration(*heavy_tailed(count, 0), slopes=True)
     squared, spread_m, receivers = heavy_tailed(100_000, 1)
     after = inside_region(recalibrated(coefficients, squared, spread_m, receivers), 0.68)
     for group in (spread_m < 10, spread_m > 1000, receivers == 3, receivers == 7):
         assert after[group].mean() == pytest.approx(0.68, abs=tolerance)
 
 
-def test_few_rows_give_one_factor():
-    rows = heavy_tailed(900, 0)
-    coefficients = fit_recalibration(*rows)
+@pytest.mark.parametrize(("count", "slopes"), [(900, True), (2000, False)])
+def test_few_rows_or_neighbours_give_one_factor(count, slopes):
+    rows = heavy_tailed(count, 0)
+    coefficients = fit_recalibration(*rows, slopes=slopes)
     assert coefficients[1:3] == [0.0, 0.0]
     assert inside_region(recalibrated(coefficients, *rows), 0.68).mean() == pytest.approx(0.68, abs=0.002)
 
@@ -130,7 +131,7 @@ def test_what_validation_hardly_had_is_not_extrapolated_to():
     rng = np.random.default_rng(0)
     squared, receivers = rng.chisquare(2, 2000), np.full(2000, 7)
     squared[:10], receivers[:10] = 100 * squared[:10], 6
-    coefficients = fit_recalibration(squared, rng.uniform(10, 20, 2000), receivers)
+    coefficients = fit_recalibration(squared, rng.uniform(10, 20, 2000), receivers, slopes=True)
     assert coefficients[5:] == [7.0, 7.0]
 
 
@@ -138,4 +139,4 @@ def test_a_surer_fix_stays_surer():
     """Errors that do not depend on what the network says of them would be a slope of -1."""
     spread_m = np.geomspace(1, 1e4, 1000)
     squared = np.random.default_rng(0).chisquare(2, 1000) / spread_m**2
-    assert fit_recalibration(squared, spread_m, np.full(1000, 7))[1] == -0.5
+    assert fit_recalibration(squared, spread_m, np.full(1000, 7), slopes=True)[1] == -0.5

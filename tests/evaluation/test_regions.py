@@ -11,6 +11,7 @@ from heimdall_jax.evaluation.regions import (
     LEAST_SIGMA_M,
     area_m2,
     doubt,
+    doubt_above_m,
     isotropic_region,
     isotropic_sigma_m,
     risk,
@@ -48,12 +49,14 @@ def test_at_least_one_fix_is_kept():
     assert risk_of_order(np.array([4.0, 2.0]), np.array([1, 0]), (0.01, 1.0)) == {"0.01": 2.0, "1": 3.0}
 
 
-def test_fixes_less_sure_than_validation_has_them_are_doubted():
-    """By hand: of validation's sigmas 1 to 101 m, 95 % are up to 96 m; a radius holds 1.51 sigmas."""
-    circles = lambda *sigma_m: np.array(sigma_m, np.float64)[:, None, None] ** 2 * np.eye(2)  # noqa: E731
-    got = doubt(np.array([5.0, 7.0, 300.0]), circles(95.0, 10.0, 97.0), circles(*range(1, 102)))
-    assert got == pytest.approx({"above_m": 96 * chi(2).ppf(0.68), "share": 1 / 3, "doubted_m": 300.0, "kept_m": 6.0})
-    assert "doubted_m" not in doubt(np.array([5.0]), circles(1.0), circles(2.0, 3.0))
+def test_fixes_less_sure_than_those_left_out_are_doubted():
+    """By hand: of sigmas 1 to 101 m, 95 % are up to 96 m; a radius holds 1.51 sigmas."""
+    above_m = doubt_above_m(np.arange(1.0, 102.0)[:, None, None] ** 2 * np.eye(2))
+    assert above_m == pytest.approx(96 * chi(2).ppf(0.68))
+    three = np.array([95.0, 10.0, 97.0])[:, None, None] ** 2 * np.eye(2)
+    got = doubt(np.array([5.0, 7.0, 300.0]), three, above_m)
+    assert got == pytest.approx({"above_m": above_m, "share": 1 / 3, "doubted_m": 300.0, "kept_m": 6.0})
+    assert "doubted_m" not in doubt(np.array([5.0]), three[1:2], above_m)
 
 
 def test_the_likeliest_sigma_is_the_root_of_half_the_mean_square():

@@ -9,7 +9,6 @@ from scipy.stats import multivariate_normal
 
 from heimdall_jax.config import RadioMapConfig
 from heimdall_jax.models.radio_map import RadioMapNet
-from heimdall_jax.training.batches import evaluation_batches
 from heimdall_jax.training.dataset import HeimdallDataset, fit_domain
 from heimdall_jax.training.map_fit import SHARES, learn_map, tables
 from heimdall_jax.training.radio_map import fit_radio_map
@@ -34,9 +33,16 @@ def train():
     return made(400)
 
 
+def together(train, validation):
+    """Samples of both sides, and which are of the second."""
+    samples = {name: np.concatenate([values, validation[name]]) for name, values in train.items()}
+    return samples, np.arange(len(samples["weight"])) >= len(train["weight"])
+
+
 def learned(train, validation, config=CONFIG):
     net = RadioMapNet(fit_domain(train, ORIGIN, KNOWN), config)
-    learn_map(net, train.columns(), lambda: evaluation_batches(validation, 64))
+    samples, held = together(train.columns(), validation.columns())
+    learn_map(net, samples, [held], refit=False)
     return net
 
 
@@ -85,12 +91,36 @@ def test_rows_without_weight_are_not_judged(train):
     wrong = {key: value.copy() for key, value in columns.items()}
     wrong["weight"][200:] = 0
     wrong["position_m"][200:] += 1e4
-    wrong["index"] = np.arange(400, dtype=np.int32)
     domain = fit_domain(train, ORIGIN, KNOWN)
     one, other = RadioMapNet(domain, CONFIG), RadioMapNet(domain, CONFIG)
-    learn_map(one, train.columns(), lambda: iter([wrong]))
-    learn_map(other, train.columns(), lambda: evaluation_batches(validation.subset(np.arange(200)), 200))
+    half = {name: values[:200] for name, values in columns.items()}
+    answers = []
+    for net, side in ((one, wrong), (other, half)):
+        samples, held = together(train.columns(), side)
+        answers.append(learn_map(net, samples, [held], refit=False))
     assert float(one.temperature[...]) == float(other.temperature[...])
+    np.testing.assert_array_equal(answers[0].position_m, answers[1].position_m)
+
+
+def test_what_is_left_out_is_not_seen_and_is_learned_at_the_end(train):
+    """Truths of a fold moved by 300 m: its fixes stay where they were, the map at the end does not."""
+    samples, fold = train.columns(), np.arange(400) % 4 == 0
+    moved = {key: value.copy() for key, value in samples.items()}
+    moved["position_m"][fold] += 300.0
+    domain, answers, nets = fit_domain(train, ORIGIN, KNOWN), [], []
+    for given in (samples, moved):
+        nets.append(RadioMapNet(domain, CONFIG))
+        answers.append(learn_map(nets[-1], given, [fold], refit=True))
+    np.testing.assert_allclose(answers[0].truth_m + 300.0, answers[1].truth_m, rtol=1e-6)
+    plain, other = (RadioMapNet(domain, CONFIG) for _ in range(2))
+    unseen = [learn_map(net, given, [fold], refit=False) for net, given in ((plain, samples), (other, moved))]
+    np.testing.assert_array_equal(plain.mean_db[...], other.mean_db[...])
+    np.testing.assert_array_equal(unseen[0].heard, samples["heard"][fold])
+    assert np.abs(nets[0].mean_db[...] - nets[1].mean_db[...]).max() > 1.0
+    whole = fit_radio_map(samples, CONFIG, None, np.asarray(plain.places_m[...], np.float64))
+    np.testing.assert_allclose(
+        nets[0].mean_db[...], tables(whole, samples["identity"][0], 4)["mean_db"], rtol=1e-5, atol=1e-4
+    )
 
 
 def test_fingerprints_are_used_where_they_know_more_than_the_map():

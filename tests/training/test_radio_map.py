@@ -8,7 +8,7 @@ import pytest
 from heimdall_jax.config import RadioMapConfig
 from heimdall_jax.errors import DataError
 from heimdall_jax.training.dataset import HeimdallDataset
-from heimdall_jax.training.radio_map import fit_radio_map
+from heimdall_jax.training.radio_map import choose_kernels, fit_radio_map
 from tests.training.conftest import ORIGIN, PLACES_M, RECEIVERS, Sessions
 
 CONFIG = RadioMapConfig(spacing_m=50.0, offset_db=0.0)
@@ -71,7 +71,10 @@ def test_moving_receivers_have_no_field(columns: dict[str, np.ndarray]) -> None:
 
 def test_spreads_are_the_configs_unless_groups_are_given(columns: dict[str, np.ndarray]) -> None:
     """The truth has no field: cross-validation finds little beside the 1 dB of noise, the config says 7 and 3 dB."""
-    stated, judged = fit_radio_map(columns, CONFIG), fit_radio_map(columns, CONFIG, np.arange(400))
+    stated, judged = (
+        fit_radio_map(columns, CONFIG),
+        fit_radio_map(columns, CONFIG, choose_kernels(columns, np.arange(400))),
+    )
     far = np.linalg.norm(stated.places_m - 500.0, axis=1) > 800
     assert np.sqrt(stated.own_db2_GR[far]).min() > 3.0
     assert np.sqrt(judged.own_db2_GR[far]).max() < 2.0
@@ -86,7 +89,7 @@ def test_a_moving_receivers_spread_is_measured(columns: dict[str, np.ndarray]) -
     before, after = (np.linalg.norm(moved["position_m"] - PLACES_M[4] - move, axis=1) for move in (0, shift_m))
     moved["receiver_m"][:, 4] += shift_m
     moved["rss_db"][:, 4] += -30 * np.log10(after / before) + rng.normal(0, 5, 400)
-    fitted = fit_radio_map(moved, CONFIG, np.arange(400))
+    fitted = fit_radio_map(moved, CONFIG, choose_kernels(moved, np.arange(400)))
     assert not fitted.has_field_R[4]
     assert abs(fitted.about_law_db_R[4] - np.hypot(5.0, 1.0)) < 0.2 * 5.0
 
