@@ -61,8 +61,7 @@ def assess(run: Run, data: Data, *, own: Data) -> Assessment:
         controls=_controls(run, measured, origin),
         bound=bound,
     )
-    seen = set() if not real or own.train is None else set(own.train.session_ids)
-    metrics["n_trained_on"] = len(seen.intersection(measured.session_ids))
+    metrics["n_trained_on"] = len(_learned(run.config, own).intersection(measured.session_ids)) if real else 0
     if real:
         metrics["baseline_regions"] = _baseline_regions(own, others, columns, origin)
     if run.doubt_m < np.inf:
@@ -73,6 +72,13 @@ def assess(run: Run, data: Data, *, own: Data) -> Assessment:
         metrics["by_clock"] = by_clock(condition, columns["clock_sigma_s"], usable)
     metrics |= {"skipped": data.skipped, "notes": list(data.notes), "step": run.step}
     return Assessment(metrics, _fixes(run, measured, answer, own, others | best, bound_m2))
+
+
+def _learned(config: Config, own: Data) -> set[str]:
+    """Sessions that a run has learned: a cross-validated map validation's, too, where they are not what is measured."""
+    refitted = config.model.name == "radio_map" and config.radio_map.cross_validate and own.test is not None
+    sides = (own.train, own.validation if refitted else None)
+    return {name for side in sides if side is not None for name in side.session_ids}
 
 
 def measured_rows(data: Data) -> HeimdallDataset:
