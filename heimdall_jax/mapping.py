@@ -39,7 +39,7 @@ def fill_map(net: RadioMapNet, config: Config, data: Data) -> HeldOut:
     """Learn all that a radio map network knows; gives the fixes that its regions can be judged by.
 
     With stated spreads the validation rows are left out. With cross-validated ones `FOLDS` parts are, drawn as the test
-    is, and then all rows but the test's are learned; those of validation only where they are what is measured.
+    is, and then all rows but the test's are learned; without validation's where these are what is measured.
 
     Raises:
         DataError: Too few readings.
