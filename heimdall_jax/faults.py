@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from heimdall_jax.assessment import takes_any_order
+from heimdall_jax.assessment import measured_rows, takes_any_order
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data
 from heimdall_jax.errors import ConfigError, explain
@@ -80,9 +80,7 @@ class _Subject:
 
     def __init__(self, run: Run, data: Data) -> None:
         self._tables, self._run = _tables(run), run
-        side = data.test or data.validation
-        assert side is not None
-        measured = side.subset(np.flatnonzero(side.columns()["weight"] > 0))
+        measured = measured_rows(data)
         self.samples, self._names = measured.gather(np.arange(len(measured))), measured.rows
         self.window = np.unique(np.linspace(0, len(measured) - 1, WINDOW).astype(int))
         self._error_m = self._errors_m(self.samples)

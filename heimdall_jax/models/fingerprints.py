@@ -14,15 +14,12 @@ is held to be like none of them, and may be anywhere. Limits keep one wrong rece
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from heimdall_jax.models.normaliser import Fixed
+from heimdall_jax.models.normaliser import Fixed, Tables
 
 LEVEL_DB, MOST_LEVEL = 8.0, 9.0
 APART_M, MOST_APART = 60.0, 3.0
@@ -31,8 +28,11 @@ LIKE_ONE = 0.99
 """Share of transmissions that are like one that was recorded."""
 
 
-class Fingerprints(nnx.Module):
+class Fingerprints(Tables):
     """Recordings by receiver; empty until `fill`.
+
+    Rows of its tables are receivers, columns recordings; `counts` is 1 for a recording, 0 for an empty place;
+    `temperature` is T, `spread_m` h.
 
     Args:
         known: How many receivers are known.
@@ -47,15 +47,6 @@ class Fingerprints(nnx.Module):
         self.counts = Fixed(jnp.zeros(count, jnp.float32))
         self.temperature = Fixed(jnp.asarray(1.0, jnp.float32))
         self.spread_m = Fixed(jnp.asarray(100.0, jnp.float32))
-
-    def fill(self, values: Mapping[str, Any]) -> None:
-        """Set the arrays of these names, shapes as they are: rows are receivers, columns recordings.
-
-        `counts` is 1 for a recording, 0 for an empty place; `temperature` is T, `spread_m` h.
-        """
-        for name, value in values.items():
-            variable = getattr(self, name)
-            variable[...] = jnp.asarray(value, jnp.float32).reshape(variable.shape)
 
     def mismatch(
         self,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -12,6 +15,16 @@ from heimdall_jax.types import Domain
 
 class Fixed(nnx.Variable):
     """A number known before training: saved with the model, never trained."""
+
+
+class Tables(nnx.Module):
+    """A module of `Fixed` arrays that are learned without gradients, and set once they are known."""
+
+    def fill(self, values: Mapping[str, Any]) -> None:
+        """Set the arrays of these names, shapes as they are."""
+        for name, value in values.items():
+            variable = getattr(self, name)
+            variable[...] = jnp.asarray(value, jnp.float32).reshape(variable.shape)
 
 
 class Normaliser(nnx.Module):
