@@ -157,15 +157,22 @@ def correction(run: Run, validation: HeimdallDataset) -> Correction:
 
 
 def correction_of(
-    position_m: np.ndarray, covariance_m2: np.ndarray, truth_m: np.ndarray, used: np.ndarray, *, real: bool
+    position_m: np.ndarray,
+    covariance_m2: np.ndarray,
+    truth_m: np.ndarray,
+    used: np.ndarray,
+    part: np.ndarray | None = None,
+    *,
+    real: bool,
 ) -> Correction:
     """From fixes (N, E), covariances (N, E, E) and truths (N, E) of rows that were not learned, and who was used.
 
-    Real recordings are neighbours of one another: too few independent ones for slopes.
+    The regions hold enough in each part (N,) of rows left out together, so that they may in the next. Real recordings
+    are neighbours of one another: too few independent ones for slopes.
     """
     squared = squared_mahalanobis(truth_m.astype(np.float64) - position_m, covariance_m2)
     spread_m, count = np.linalg.det(covariance_m2) ** 0.25, used.sum(axis=1)
-    coefficients = fit_recalibration(squared, spread_m, count, slopes=not real)
+    coefficients = fit_recalibration(squared, spread_m, count, slopes=not real, part=part)
     factor = recalibration_factor(coefficients, spread_m, count)
     return Correction(coefficients, doubt_above_m(covariance_m2 * factor[:, None, None] ** 2))
 

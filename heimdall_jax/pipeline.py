@@ -242,7 +242,7 @@ def _recalibrated(out: Path, data: Data, held_out: HeldOut | None) -> Run:
         found = correction(plain, data.validation)
     else:
         covariance_m2 = held_out.scale_m @ held_out.scale_m.transpose(0, 2, 1)
-        given = held_out.position_m, covariance_m2.astype(np.float64), held_out.truth_m, held_out.heard
+        given = held_out.position_m, covariance_m2.astype(np.float64), held_out.truth_m, held_out.heard, held_out.part
         found = correction_of(*given, real=data.world is None)
     save_recalibration(run, found.coefficients, found.doubt_m)
     return open_run(out)

@@ -91,9 +91,16 @@ def bootstrap_interval(
 
 
 def fit_recalibration(
-    squared: Float64[ndarray, " N"], spread_m: Float64[ndarray, " N"], count: Int[ndarray, " N"], *, slopes: bool
+    squared: Float64[ndarray, " N"],
+    spread_m: Float64[ndarray, " N"],
+    count: Int[ndarray, " N"],
+    *,
+    slopes: bool,
+    part: Int[ndarray, " N"] | None = None,
 ) -> list[float]:
     """Coefficients of `models.recalibration` after which the 68 % regions hold 68 % of truths, by spread and count.
+
+    Of each part: the next recordings come from one new place or day, not from the mean of those left out.
 
     Quantile regression (Koenker and Bassett 1978) of ln of what each truth's sigma would have to be multiplied by for
     the border of its region to pass through it; without slopes, or below `ROWS_FOR_SLOPES` rows, the quantile alone.
@@ -103,6 +110,7 @@ def fit_recalibration(
         spread_m: Geometric mean of both sigmas (N,), metres.
         count: Receivers that each fix used (N,).
         slopes: Whether the rows are so many independent ones as they seem; neighbours on a walk are not.
+        part: Which were left out together (N,); all when None.
     """
     from sklearn.linear_model import QuantileRegressor  # slow to import
 
@@ -114,7 +122,9 @@ def fit_recalibration(
     if slopes and len(squared) >= ROWS_FOR_SLOPES:
         slope = QuantileRegressor(quantile=REGION, alpha=0.0, solver="highs").fit(known, needed).coef_
         slope[0] = max(slope[0], STEEPEST)
-    return [float(np.quantile(needed - known @ slope, REGION)), *slope.tolist(), *ranges.T.ravel().tolist()]
+    left, parts = needed - known @ slope, np.zeros(len(squared)) if part is None else part
+    level = max(float(np.quantile(left[parts == one], REGION)) for one in np.unique(parts))
+    return [level, *slope.tolist(), *ranges.T.ravel().tolist()]
 
 
 def recalibration_factor(

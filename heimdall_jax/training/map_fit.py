@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Float, Int
@@ -19,8 +20,10 @@ from heimdall_jax.training.radio_map import RadioMap, choose_kernels, fit_radio_
 from heimdall_jax.types import Sample
 
 TRUTH = ("position_m", "position_error_m")
-TEMPERATURES = tuple(2 ** (step / 2) for step in range(11))
+TEMPERATURES = tuple(2 ** (step / 2) for step in range(-4, 11))
 """What the log-likelihood may be divided by; 1 is right where the model is: readings err together."""
+FACTORS = tuple(2 ** (step / 8) for step in range(-8, 15))
+"""What the spreads may be multiplied by, while shares and temperature are judged: recalibration does so later."""
 SHARES = ((1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (0.35, 1.0), (0.2, 1.0), (0.1, 1.0))
 """Of map and fingerprints in the pooled log-likelihood."""
 BATCH = 64
@@ -29,13 +32,15 @@ BATCH = 64
 class HeldOut(NamedTuple):
     """Fixes before recalibration, each by a network that had not seen its row.
 
-    Places and truths (N, E), lower Cholesky factors of covariances (N, E, E) in metres, and who heard (N, R).
+    Places and truths (N, E), lower Cholesky factors of covariances (N, E, E) in metres, who heard (N, R), and the
+    number (N,) of the part that was left out.
     """
 
     position_m: Float[ndarray, "N 2"]
     scale_m: Float[ndarray, "N 2 2"]
     truth_m: Float[ndarray, "N 2"]
     heard: Bool[ndarray, "N R"]
+    part: Int[ndarray, " N"]
 
 
 def learn_map(
@@ -49,7 +54,7 @@ def learn_map(
     """Fill the network from stacked samples (N, ...).
 
     Each of `held_out` is left out in turn; shares and temperature are those under which the truths left out are
-    likeliest. The temperature is raised from 1 as long as that grows, for each pair of shares.
+    likeliest, at whichever of `FACTORS` serves them best.
 
     Args:
         net: Empty.
@@ -64,19 +69,13 @@ def learn_map(
     """
     kernels = None if group_N is None else choose_kernels(samples, group_N)
     said: list[_Said] = []
-    for left in held_out:
+    for part, left in enumerate(held_out):
         _fill(net, samples, ~left, kernels, group_N)
-        said += _hear(net, {name: values[left & (samples["weight"] > 0)] for name, values in samples.items()})
-    judge, best = _judge(net, said), (np.inf, 1.0, SHARES[0])
-    for shares in SHARES if net.fingerprints is not None else SHARES[:1]:
-        least = np.inf
-        for temperature in TEMPERATURES:
-            judged = judge(temperature, shares)
-            best = min(best, (judged, temperature, shares))
-            if not judged < least:
-                break
-            least = judged
-    net.fill({"temperature": best[1], "shares": best[2]})
+        said += _hear(net, {name: values[left & (samples["weight"] > 0)] for name, values in samples.items()}, part)
+    judge, tried = _judge(net, said), SHARES if net.fingerprints is not None else SHARES[:1]
+    nats_ST = np.stack([judge(shares) for shares in tried])
+    best, step = np.unravel_index(np.argmin(nats_ST), nats_ST.shape)
+    net.fill({"temperature": TEMPERATURES[step], "shares": tried[best]})
     answered = _answers(net, said)
     if refit:
         _fill(net, samples, np.ones(len(samples["weight"]), bool), kernels, group_N)
@@ -90,6 +89,7 @@ class _Said(NamedTuple):
     truth_m: np.ndarray
     truth_error_m: np.ndarray
     heard: np.ndarray
+    part: np.ndarray
 
 
 def _fill(
@@ -105,7 +105,7 @@ def _fill(
         learn_fingerprints(net.fingerprints, seen, None if group_N is None else group_N[rows], area_m2)
 
 
-def _hear(net: RadioMapNet, held: Sample) -> list[_Said]:
+def _hear(net: RadioMapNet, held: Sample, part: int) -> list[_Said]:
     """In batches; the last one padded, for one compilation, and cut again."""
     graph, state = nnx.split(net)
     logs = jax.jit(lambda state, inputs: nnx.merge(graph, state).log_likelihoods(**inputs))
@@ -114,15 +114,16 @@ def _hear(net: RadioMapNet, held: Sample) -> list[_Said]:
         rows = np.arange(start, min(start + BATCH, count))
         padded = np.resize(rows, BATCH)
         spoken = logs(state, {name: held[name][padded] for name in INPUTS})
-        truth = (held[name][rows] for name in (*TRUTH, "heard"))
-        said.append(_Said(tuple(log_BG[: len(rows)] for log_BG in spoken), *truth))
+        truth_m, error_m, heard = (held[name][rows] for name in (*TRUTH, "heard"))
+        logs_BG = tuple(log_BG[: len(rows)] for log_BG in spoken)
+        said.append(_Said(logs_BG, truth_m, error_m, heard, np.full(len(rows), part)))
     return said
 
 
 def _answers(net: RadioMapNet, said: Sequence[_Said]) -> HeldOut:
     fixes = [net.answer(one.logs_BG) for one in said]
-    parts = [(fix.position_m, fix.scale_m, one.truth_m, one.heard) for fix, one in zip(fixes, said, strict=True)]
-    return HeldOut(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+    rows = [(*fix, one.truth_m, one.heard, one.part) for fix, one in zip(fixes, said, strict=True)]
+    return HeldOut(*(np.concatenate(values) for values in zip(*rows, strict=True)))
 
 
 def tables(radio_map: RadioMap, identity_R: np.ndarray, count: int) -> dict[str, np.ndarray | float]:
@@ -144,18 +145,26 @@ def tables(radio_map: RadioMap, identity_R: np.ndarray, count: int) -> dict[str,
     return found | {"shared_db2": radio_map.shared_db2_G, "exponent": radio_map.exponent}
 
 
-def _judge(net: RadioMapNet, said: Sequence[_Said]) -> Callable[[float, Sequence[float]], float]:
-    """Mean nats of the truths at a temperature and shares."""
+def _judge(net: RadioMapNet, said: Sequence[_Said]) -> Callable[[Sequence[float]], np.ndarray]:
+    """Mean nats (T,) of the truths under shares at each of `TEMPERATURES`, with the best factor of each."""
     graph = nnx.graphdef(net)
 
     @jax.jit
     def nats(state: Any, logs_BG: tuple[jax.Array, ...], truth_m: jax.Array, truth_error_m: jax.Array) -> jax.Array:
-        fix = nnx.merge(graph, state).answer(logs_BG)
-        return gaussian_nll(fix.position_m, fix.scale_m, truth_m, truth_error_m)
+        def at(temperature: jax.Array) -> jax.Array:
+            answering = nnx.merge(graph, state, copy=True)
+            answering.temperature[...] = temperature
+            fix = answering.answer(logs_BG)
+            return jax.vmap(lambda factor: gaussian_nll(fix.position_m, factor * fix.scale_m, truth_m, truth_error_m))(
+                jnp.asarray(FACTORS, jnp.float32)
+            )
 
-    def judge(temperature: float, shares: Sequence[float]) -> float:
-        net.fill({"temperature": temperature, "shares": shares})
+        return jax.vmap(at)(jnp.asarray(TEMPERATURES, jnp.float32))
+
+    def judge(shares: Sequence[float]) -> np.ndarray:
+        net.fill({"shares": shares})
         state = nnx.state(net)
-        return float(np.concatenate([np.asarray(nats(state, *one[:3])) for one in said]).mean())
+        nats_TFN = np.concatenate([np.asarray(nats(state, *one[:3])) for one in said], axis=-1)
+        return nats_TFN.mean(axis=-1).min(axis=-1)
 
     return judge

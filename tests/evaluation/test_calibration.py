@@ -126,6 +126,18 @@ def test_few_rows_or_neighbours_give_one_factor(count, slopes):
     assert inside_region(recalibrated(coefficients, *rows), 0.68).mean() == pytest.approx(0.68, abs=0.002)
 
 
+def test_regions_hold_enough_in_every_part_left_out():
+    """Errors of the second part are twice as large as those of the first; on average 68 % would be 54 % of these."""
+    rng = np.random.default_rng(0)
+    part = np.repeat([0, 1], 2000)
+    squared = rng.chisquare(2, 4000) * np.where(part == 1, 4.0, 1.0)
+    rows = squared, np.full(4000, 10.0), np.full(4000, 7)
+    together, apart = (fit_recalibration(*rows, slopes=False, part=which) for which in (None, part))
+    held = [inside_region(recalibrated(found, *rows), 0.68)[part == 1].mean() for found in (together, apart)]
+    assert held[0] < 0.6
+    assert held[1] == pytest.approx(0.68, abs=0.001)
+
+
 def test_what_validation_hardly_had_is_not_extrapolated_to():
     """Of 2,000 rows ten are of six receivers, whose sigma is ten times too small, the others of seven."""
     rng = np.random.default_rng(0)

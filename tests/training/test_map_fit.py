@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal
 from heimdall_jax.config import RadioMapConfig
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.training.dataset import HeimdallDataset, fit_domain
-from heimdall_jax.training.map_fit import SHARES, learn_map, tables
+from heimdall_jax.training.map_fit import FACTORS, SHARES, learn_map, tables
 from heimdall_jax.training.radio_map import fit_radio_map
 from tests.training.conftest import ORIGIN, RECEIVERS, Sessions
 
@@ -73,7 +73,7 @@ def test_the_network_stands_on_the_maps_grid(train):
 
 def test_a_true_map_is_trusted_and_places_transmitters(train):
     net = learned(train, made(400, seed=1))
-    assert float(net.temperature[...]) == 1.0
+    assert float(net.temperature[...]) <= 1.0
     np.testing.assert_array_equal(net.shares[...], [1.0, 0.0])
     assert (
         np.median(errors_m(net, made(300, seed=2))) < 100
@@ -148,7 +148,7 @@ def test_fingerprints_of_another_area_have_no_share():
 
 
 def test_shares_and_temperature_are_the_likeliest_tried(train):
-    """Every pair of shares at the temperature chosen says less of the validation truths, in float64."""
+    """Every pair of shares at the temperature chosen says less of the validation truths, spread as suits it best."""
     validation = made(300, echo_db=3.0, seed=1)
     net, samples = learned(train, validation, BOTH), validation.columns()
     chosen = tuple(np.asarray(net.shares[...], np.float64))
@@ -159,8 +159,16 @@ def test_shares_and_temperature_are_the_likeliest_tried(train):
         off = np.asarray(fix.position_m, np.float64) - samples["position_m"]
         scale = np.asarray(fix.scale_m, np.float64)
         error_m2 = samples["position_error_m"].astype(np.float64)[:, None, None] ** 2 * np.eye(2)
-        both = scale @ scale.transpose(0, 2, 1) + error_m2
-        return -np.mean([multivariate_normal(np.zeros(2), c).logpdf(o) for o, c in zip(off, both, strict=True)])
+        covariance_m2 = scale @ scale.transpose(0, 2, 1)
+        return min(
+            -np.mean(
+                [
+                    multivariate_normal(np.zeros(2), factor**2 * c + e).logpdf(o)
+                    for o, c, e in zip(off, covariance_m2, error_m2, strict=True)
+                ]
+            )
+            for factor in FACTORS
+        )
 
     judged = {shares: nats(shares) for shares in SHARES}
     assert min(judged, key=lambda shares: judged[shares]) == pytest.approx(chosen, abs=1e-6)
