@@ -15,6 +15,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float
@@ -22,7 +23,7 @@ from numpy import ndarray
 
 from heimdall_jax.config import FeatureConfig
 from heimdall_jax.errors import ConfigError, DataError, explain
-from heimdall_jax.features.dft import Backend, frame_power, power_bins
+from heimdall_jax.features.dft import Backend, frame_power, over_frames, power_bins
 from heimdall_jax.features.mel import mel_bank, warn_if_empty
 
 LOWEST_FLOOR_DB = -370.0
@@ -103,10 +104,12 @@ def parts_to_mel_spectrogram(
         raise DataError(explain("IQ too short", got=got, allowed=f"at least n_fft = {config.n_fft} samples", cure=cure))
     bank = _scaled_bank(config, backend)
     warn_if_empty(bank)
-    parts = (_magnitude(i, q), None) if config.sided == "envelope" else (i, q)
-    power = frame_power(*parts, config.n_fft, config.hop_length, backend)
-    bands = jnp.matmul(power, jnp.asarray(bank.T, power.dtype), precision=jax.lax.Precision.HIGHEST)
-    return jnp.swapaxes(power_to_db(bands, config.floor_db), -1, -2)
+    parts = (_magnitude(i, q),) if config.sided == "envelope" else (i, q)
+
+    def bands(i: Array, q: Array | None = None) -> Array:
+        return power_to_db(_weighted(frame_power(i, q, backend), bank, config.sided), config.floor_db)
+
+    return jnp.swapaxes(over_frames(bands, parts, config.n_fft, config.hop_length, backend), -1, -2)
 
 
 def power_to_db(power: Float[Array, "*S"], floor_db: float) -> Float[Array, "*S"]:
@@ -144,6 +147,17 @@ def _scaled_bank(config: FeatureConfig, backend: Backend) -> ndarray:
     bank = mel_bank(frequency_hz, config.n_mels, config.fmin, fmax, config.sided) * bin_hz
     bank.setflags(write=False)
     return bank
+
+
+def _weighted(power: Array, bank: ndarray, sided: str) -> Array:
+    """Bands (..., M) of powers (..., F); each side of a two-sided bank meets its own bins only."""
+    found = []
+    for rows in np.split(bank, 2 if sided == "two" else 1):
+        bins = np.flatnonzero(rows.any(axis=0))
+        first, stop = (int(bins[0]), int(bins[-1]) + 1) if len(bins) else (0, 1)
+        weights = jnp.asarray(rows[:, first:stop].T, power.dtype)
+        found.append(jnp.matmul(power[..., first:stop], weights, precision=jax.lax.Precision.HIGHEST))
+    return found[0] if len(found) == 1 else jnp.concatenate(found, axis=-1)
 
 
 def _magnitude(i: Array, q: Array) -> Array:

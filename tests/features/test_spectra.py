@@ -11,6 +11,7 @@ from scipy.signal.windows import hann
 
 from heimdall_jax.config import FeatureConfig
 from heimdall_jax.errors import ConfigError, DataError
+from heimdall_jax.features import dft
 from heimdall_jax.features.dft import frame_power, power_bins
 from heimdall_jax.features.mel import mel_bank
 from heimdall_jax.features.spectra import iq_to_mel_spectrogram, parts_to_mel_spectrogram
@@ -78,7 +79,9 @@ def test_full_scale_tone_on_a_bin_is_zero_db_there(backend):
     # Closed form: the periodic Hann's transform is 1, 1/2, 1/2 at offsets 0, -1, +1 and zero at every other bin.
     bins = power_bins(512, backend, two_sided=True)
     iq = tone(-100 * RATE / 512)
-    power = np.asarray(frame_power(jnp.asarray(iq.real), jnp.asarray(iq.imag), 512, 370, backend))
+    sample = np.arange(0, iq.shape[-1] - 511, 370)[:, None] + np.arange(512)
+    frames = [part[..., sample] for part in (iq.real, iq.imag)]
+    power = np.asarray(frame_power(*map(jnp.asarray, frames), backend))
     at = {int(k): power[:, j] for j, k in enumerate(bins)}
     np.testing.assert_allclose(10 * np.log10(at[-100]), 0, atol=1e-4)
     np.testing.assert_allclose([at[-101], at[-99]], 0.25, atol=1e-5)
@@ -229,3 +232,16 @@ def test_mismatched_parts_are_refused():
 def test_settings_outside_their_range_are_refused(name, value):
     with pytest.raises(ConfigError, match=rf"features\.{name}"):
         iq_to_mel_spectrogram(noise(12_000), **{"sample_rate_hz": RATE, name: value})
+
+
+@pytest.mark.parametrize("sided", ["two", "envelope"])
+def test_frames_are_the_same_in_chunks(sided, monkeypatch):
+    """Of 5 frames, which divide neither a recording's 32 nor all 192."""
+    rng = np.random.default_rng(0)
+    iq = (rng.standard_normal((2, 3, 12_000)) + 1j * rng.standard_normal((2, 3, 12_000))).astype(np.complex64)
+    spectra = []
+    for frames in (5, 10_000):
+        monkeypatch.setattr(dft, "CHUNK_BYTES", frames * 8 * 512)
+        spectra.append(np.asarray(iq_to_mel_spectrogram(iq, sample_rate_hz=RATE, sided=sided)))
+    assert spectra[0].shape == (2, 3, 128, 32)
+    np.testing.assert_allclose(*spectra, atol=1e-4)
