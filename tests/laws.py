@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "locating": EVERYTHING,
     "locating_model": EVERYTHING,
     "run": EVERYTHING,
+    "benchmarks": EVERYTHING,
     "command": BASE | {"pipeline"},
     "jobs": BASE | {"pipeline", "command", "store", "tracking", "trackers"},
 }

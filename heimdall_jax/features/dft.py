@@ -10,8 +10,6 @@ sample l * hop_length.
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Sequence
 from typing import Literal
 
 import jax
@@ -22,9 +20,6 @@ from jaxtyping import Float
 from numpy import ndarray
 
 Backend = Literal["fft", "matmul"]
-
-CHUNK_BYTES = 2**21
-"""Of windowed complex frames; half or twice as many are up to a tenth slower."""
 
 
 def power_bins(n_fft: int, backend: Backend, two_sided: bool) -> ndarray:
@@ -47,46 +42,6 @@ def frame_power(i: Float[Array, "*B N"], q: Float[Array, "*B N"] | None, backend
         backend: "fft", or "matmul" (real matrix products only, for exporters without complex numbers).
     """
     return (_fft_power if backend == "fft" else _matmul_power)(i, q)
-
-
-def over_frames(
-    function: Callable[..., Array], parts: Sequence[Array], n_fft: int, hop_length: int, backend: Backend
-) -> Float[Array, "*B L M"]:
-    """`function` of every frame, L = 1 + (T - n_fft) // hop_length of them.
-
-    On CPU the "fft" back end takes `CHUNK_BYTES` of frames at a time: what lies between input and output stays in the
-    cache and needs no fresh memory, whose first touch costs more than the transforms.
-
-    Args:
-        function: Frames (..., N) of each part to (..., M), row by row.
-        parts: Each (..., T).
-        n_fft: Samples in a frame, N.
-        hop_length: Samples from one frame to the next.
-        backend: Exporters of "matmul" know no loops.
-    """
-    *leading, length = parts[0].shape
-    start = np.arange(1 + (length - n_fft) // hop_length, dtype=np.int32) * hop_length
-    within = np.arange(n_fft, dtype=np.int32)
-
-    def at_once(*parts: Array) -> Array:
-        return function(*(part[..., start[:, None] + within[None]] for part in parts))
-
-    def in_chunks(*parts: Array) -> Array:
-        every = (np.arange(math.prod(leading), dtype=np.int32)[:, None] * length + start[None]).reshape(-1)
-        chunks = -(-every.size * 8 * n_fft // CHUNK_BYTES)
-        padded = np.resize(every, (chunks, -(-every.size // chunks)))
-        flat = [part.reshape(-1) for part in parts]
-
-        def chunk(start: Array) -> Array:
-            sample = start[:, None] + within[None]
-            return function(*(part.at[sample].get(mode="promise_in_bounds") for part in flat))
-
-        found = jax.lax.map(chunk, jnp.asarray(padded))
-        return found.reshape(-1, found.shape[-1])[: every.size].reshape(*leading, len(start), -1)
-
-    if backend == "matmul" or not 0 < parts[0].size < 2**31:  # samples are numbered in 32 bits
-        return at_once(*parts)
-    return jax.lax.platform_dependent(*parts, cpu=in_chunks, default=at_once)
 
 
 def _fft_power(i: Array, q: Array | None) -> Array:

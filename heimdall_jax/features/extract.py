@@ -16,6 +16,7 @@ from numpy import ndarray
 
 from heimdall_jax.config import FeatureConfig, TimingConfig
 from heimdall_jax.errors import DataError, explain
+from heimdall_jax.features.chunks import over_recordings
 from heimdall_jax.features.dft import Backend
 from heimdall_jax.features.spectra import check_settings, parts_to_mel_spectrogram, power_to_db
 from heimdall_jax.features.tdoa import parts_to_timing
@@ -85,7 +86,9 @@ def parts_to_features(
         features["mel_spectrogram"] = parts_to_mel_spectrogram(i, q, config, backend=backend)
     if timing is not None:
         active = jnp.ones(i.shape[:-1], jnp.float32) if heard is None else heard
-        found = parts_to_timing(i, q, active, timing, sample_rate_hz=config.sample_rate_hz)
+        time = functools.partial(parts_to_timing, config=timing, sample_rate_hz=config.sample_rate_hz)
+        active = jnp.asarray(active)
+        found = time(i, q, active) if backend == "matmul" else over_recordings(time, i, q, active)
         features |= {name: found[name] for name in TIMING}
     return features
 

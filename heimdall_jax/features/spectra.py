@@ -23,7 +23,8 @@ from numpy import ndarray
 
 from heimdall_jax.config import FeatureConfig
 from heimdall_jax.errors import ConfigError, DataError, explain
-from heimdall_jax.features.dft import Backend, frame_power, over_frames, power_bins
+from heimdall_jax.features.chunks import all_frames, over_frames
+from heimdall_jax.features.dft import Backend, frame_power, power_bins
 from heimdall_jax.features.mel import mel_bank, warn_if_empty
 
 LOWEST_FLOOR_DB = -370.0
@@ -109,7 +110,8 @@ def parts_to_mel_spectrogram(
     def bands(i: Array, q: Array | None = None) -> Array:
         return power_to_db(_weighted(frame_power(i, q, backend), bank, config.sided), config.floor_db)
 
-    return jnp.swapaxes(over_frames(bands, parts, config.n_fft, config.hop_length, backend), -1, -2)
+    frames = all_frames if backend == "matmul" else over_frames
+    return jnp.swapaxes(frames(bands, parts, config.n_fft, config.hop_length), -1, -2)
 
 
 def power_to_db(power: Float[Array, "*S"], floor_db: float) -> Float[Array, "*S"]:

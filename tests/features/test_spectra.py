@@ -11,7 +11,7 @@ from scipy.signal.windows import hann
 
 from heimdall_jax.config import FeatureConfig
 from heimdall_jax.errors import ConfigError, DataError
-from heimdall_jax.features import dft
+from heimdall_jax.features import chunks
 from heimdall_jax.features.dft import frame_power, power_bins
 from heimdall_jax.features.mel import mel_bank
 from heimdall_jax.features.spectra import iq_to_mel_spectrogram, parts_to_mel_spectrogram
@@ -241,7 +241,7 @@ def test_frames_are_the_same_in_chunks(sided, monkeypatch):
     iq = (rng.standard_normal((2, 3, 12_000)) + 1j * rng.standard_normal((2, 3, 12_000))).astype(np.complex64)
     spectra = []
     for frames in (5, 10_000):
-        monkeypatch.setattr(dft, "CHUNK_BYTES", frames * 8 * 512)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", frames * 8 * 512)
         spectra.append(np.asarray(iq_to_mel_spectrogram(iq, sample_rate_hz=RATE, sided=sided)))
     assert spectra[0].shape == (2, 3, 128, 32)
     np.testing.assert_allclose(*spectra, atol=1e-4)
