@@ -46,11 +46,11 @@ def shrink(run: Run, data: Data, precisions: Sequence[str]) -> Manifest:
     for precision in PRECISIONS:
         (run.folder / file_of(precision)).unlink(missing_ok=True)  # of an export before this one
     single = read_bundle(run.folder / MODEL)
-    if not precisions:
-        return single.manifest
-    rows = measured_rows(data)
-    expected = _accuracy(single.model, single.manifest.inputs, run, rows) | {"size_bytes": single.manifest.size_bytes}
-    entries = [_made(precision, single, run, data, expected) for precision in precisions]
+    entries = []
+    if precisions:
+        expected = {"size_bytes": single.manifest.size_bytes}
+        expected |= _accuracy(single.model, single.manifest.inputs, run, measured_rows(data))
+        entries = [_made(precision, single, run, data, expected) for precision in precisions]
     manifest = dataclasses.replace(single.manifest, smaller=tuple(entries))
     write_manifest(run.folder, manifest)
     return manifest

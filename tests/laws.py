@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "assessment": EVERYTHING,
     "mapping": EVERYTHING,
     "delivery": EVERYTHING,
+    "shrinking": EVERYTHING,
     "detecting": EVERYTHING,
     "conditions": EVERYTHING,
     "faults": EVERYTHING,

@@ -211,7 +211,7 @@ def parse_manifest(data: bytes) -> Manifest:
             producers=_field(tree, "producers", dict),
             names=_field(tree, "names", dict),
             metrics=_field(tree, "metrics", dict) if tree.get("metrics") is not None else None,
-            smaller=tuple(Smaller(**entry) for entry in tree.get("smaller") or ()),
+            smaller=tuple(map(_smaller, tree.get("smaller") or ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _refuse("manifest", f"{type(error).__name__} {error}", "the fields of schema 1") from error
@@ -268,6 +268,14 @@ def _tensors(tree: Mapping[str, Any], key: str) -> tuple[Tensor, ...]:
         Tensor(**entry | {"shape": tuple(entry["shape"]), "axes": tuple(entry["axes"])})
         for entry in _field(tree, key, list)
     )
+
+
+def _smaller(tree: Mapping[str, Any]) -> Smaller:
+    entry = Smaller(**tree)
+    for value, kind in ((entry.file, str), (entry.sha256, str | None), (entry.size_bytes, int | None)):
+        if not isinstance(value, kind):
+            raise TypeError(f"smaller holds {value!r}, not {kind}")
+    return entry
 
 
 def _domain(tree: Mapping[str, Any]) -> Domain:

@@ -152,9 +152,8 @@ def _fits_half(tensor: TensorProto) -> bool:
 
 
 def _refuse_double(proto: ModelProto) -> None:
-    if any(
-        tensor.data_type == TensorProto.DOUBLE and _size(tensor) >= WORTHWHILE for tensor in proto.graph.initializer
-    ):
+    constants = proto.graph.initializer
+    if any(tensor.data_type == TensorProto.DOUBLE and _size(tensor) >= WORTHWHILE for tensor in constants):
         cure = "Serve model.onnx: smaller numbers would move its answers by metres."
         allowed = "one that computes in float32"
         raise ExportError(explain("graph to make smaller", got="float64", allowed=allowed, cure=cure))

@@ -40,20 +40,19 @@ def parity_table(report: Report) -> Table:
 def smaller_table(entries: Sequence[Smaller]) -> Group:
     """What each smaller file is worth beside the float32 one, then why one was refused."""
     table = Table("", "MB", "mean", "median", "growth", "in 68 %", "off by", "", box=SIMPLE, padding=(0, 1))
-    table.title, table.title_justify = "Smaller files beside float32, metres", "left"
+    table.title, table.title_justify = "Smaller files", "left"
     for column in table.columns[1:-1]:
         column.justify, column.no_wrap = "right", True
     told = next((entry.accuracy for entry in entries if entry.accuracy is not None), None)
     if told is not None:
-        table.title = (
-            f"Smaller files, metres: {told['dataset']}, split {told['split']} ({told['side']}), n = {told['n']}"
-        )
+        where = f"{told['dataset']}, split {told['split']} ({told['side']}), n = {told['n']}"
+        table.title = f"Smaller files, metres: {where}"
         size, *errors, inside = _worth(told["float32"]["size_bytes"], told["float32"])
         table.add_row("float32", size, *errors, "", inside, end_section=True)
     for entry in entries:
         size, mean, median, inside = _worth(entry.size_bytes, entry.accuracy)
         growth = "" if entry.accuracy is None else f"{entry.accuracy['growth']:+.2%}"
-        apart = "" if entry.differences is None else f"{entry.differences['position_m']:,.2g}"
+        apart = "" if entry.differences is None else f"{entry.differences['position_m']:,.1f}"
         verdict = "accepted" if entry.accepted else "refused"
         table.add_row(entry.precision, size, mean, median, growth, inside, apart, verdict)
     reasons = (Text(f"refused: {entry.reason}", overflow="fold") for entry in entries if not entry.accepted)
