@@ -19,7 +19,7 @@ from heimdall_jax.export.release import read_samples
 from heimdall_jax.export.session import ask, open_session
 from heimdall_jax.export.shrink import to_float16, to_int8
 from heimdall_jax.export.signature import Tensor, to_graph_dtype
-from heimdall_jax.export.smaller import check_again, check_growth, differences, file_of
+from heimdall_jax.export.smaller import check_again, check_growth, check_size, differences, file_of
 from heimdall_jax.export_settings import PRECISIONS
 from heimdall_jax.run import MODEL, Run
 from heimdall_jax.training.dataset import HeimdallDataset
@@ -33,8 +33,8 @@ def shrink(run: Run, data: Data, precisions: Sequence[str]) -> Manifest:
 
     Ranges for int8 come from training rows. What a file is worth is measured on the test rows, or validation's where
     the split has no test: mean and median error, share of truths in the 68 % region, and the growth of the mean error
-    over the float32 graph's. A file is refused, and none left, where that exceeds `smaller.MAX_GROWTH`, or where its
-    answers are no fixes; the run is not lost by that.
+    over the float32 graph's. A file is refused, and none left, where that exceeds `smaller.MAX_GROWTH`, where it is no
+    smaller, or where its answers are no fixes; the run is not lost by that.
 
     Returns:
         The manifest, which holds a `Smaller` for each precision.
@@ -87,6 +87,7 @@ def _made(precision: str, single: Bundle, run: Run, data: Data, expected: dict[s
         else:
             model = to_float16(single.model)
         entry = dataclasses.replace(entry, sha256=hashlib.sha256(model).hexdigest(), size_bytes=len(model))
+        check_size(precision, len(model), len(single.model))
         apart = differences(single.model, model, read_samples(run.folder), inputs)
         found = _accuracy(model, inputs, run, measured_rows(data))
         side = "test" if data.test is not None else "validation"

@@ -90,7 +90,10 @@ def to_int8(model: bytes, batches: Iterable[Mapping[str, np.ndarray]]) -> bytes:
 
 
 def _folded(model: bytes, folder: Path) -> ModelProto:
-    """The same graph with constants computed and normalisations moved into convolutions, so that weights are bare."""
+    """The same graph with constants computed and normalisations moved into convolutions, so that weights are bare.
+
+    Left as it was where that makes it larger: a radio map's tables are repeated for each receiver.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -103,7 +106,7 @@ def _folded(model: bytes, folder: Path) -> ModelProto:
         bias = constants.get(node.input[2]) if node.op_type == "Gemm" and len(node.input) == 3 else None
         if bias is not None and not numpy_helper.to_array(bias).any():
             del node.input[2]
-    return proto
+    return proto if proto.ByteSize() <= len(model) else parse_graph(model)
 
 
 def _finished(proto: ModelProto, original: ModelProto) -> bytes:

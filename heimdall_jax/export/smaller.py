@@ -56,6 +56,17 @@ def differences(single: bytes, smaller: bytes, samples: Sample, inputs: Sequence
     return dict(zip(("position_m", "position_sigmas", "covariance_relative"), map(float, found), strict=True))
 
 
+def check_size(precision: str, size_bytes: int, single_size_bytes: int) -> None:
+    """Refuse a file that is no smaller than the float32 one.
+
+    Raises:
+        ExportError: It is not.
+    """
+    if size_bytes >= single_size_bytes:
+        allowed, cure = f"fewer than model.onnx's {single_size_bytes:,}", "Serve model.onnx, or another precision."
+        raise ExportError(explain(f"{precision} export", got=f"{size_bytes:,} bytes", allowed=allowed, cure=cure))
+
+
 def check_growth(precision: str, mean_m: float, single_mean_m: float, *, where: str) -> None:
     """Refuse a smaller graph whose mean error exceeds the float32 graph's by more than `MAX_GROWTH`.
 

@@ -15,7 +15,7 @@ from heimdall_jax.export.graph_check import check_graph, parse_graph
 from heimdall_jax.export.session import ask, open_session
 from heimdall_jax.export.shrink import WORTHWHILE, to_float16, to_int8
 from heimdall_jax.export.signature import INPUTS, to_graph_dtype
-from heimdall_jax.export.smaller import check_again, check_growth, differences
+from heimdall_jax.export.smaller import check_again, check_growth, check_size, differences
 
 Feed = dict[str, np.ndarray]
 
@@ -173,6 +173,26 @@ def test_two_percent_is_the_limit(mean_m, fits):
     said = r"int8 export: got a mean error of .* m on the test side, .*% from float32's 100.0 m; allowed: at most \+2%"
     with pytest.raises(ExportError, match=said):
         check_growth("int8", mean_m, 100.0, where="the test side")
+
+
+def test_a_file_as_large_as_the_float32_one_is_refused():
+    check_size("int8", 999, 1000)
+    with pytest.raises(ExportError, match=r"int8 export: got 1,000 bytes; allowed: fewer than model.onnx's 1,000\."):
+        check_size("int8", 1000, 1000)
+
+
+def test_constants_are_not_multiplied_by_computing_them():
+    """A table that the graph repeats 64 times stays one table."""
+    table = numpy_helper.from_array(np.random.default_rng(0).normal(size=(1, 512)).astype(np.float32), "table")
+    shape = numpy_helper.from_array(np.array([64, 512]), "shape")
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 512]) for name in "xy"]
+    nodes = [
+        helper.make_node("Expand", ["table", "shape"], ["many"], name="repeat"),
+        helper.make_node("Add", ["x", "many"], ["y"], name="add"),
+    ]
+    graph = helper.make_graph(nodes, "g", infos[:1], infos[1:], [table, shape])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10).SerializeToString()
+    assert len(to_float16(model)) < len(model)
 
 
 def test_larger_differences_than_recorded_are_refused():
