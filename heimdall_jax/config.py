@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from heimdall_jax.errors import ConfigError, StorageError, explain
+from heimdall_jax.export_settings import ExportConfig
 from heimdall_jax.feature_settings import FeatureConfig, TimingConfig
 from heimdall_jax.propagation import RadioMapConfig
 from heimdall_jax.trees import build
@@ -168,9 +169,11 @@ class Config:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     radio_map: RadioMapConfig = field(default_factory=RadioMapConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
+        self.export.check(self.model.name, timing=self.model.timing)
         for names, low, high, allowed in (
             (POSITIVE, math.nextafter(0.0, 1.0), math.inf, "above 0"),
             (NOT_NEGATIVE, 0.0, math.inf, "0 or more"),

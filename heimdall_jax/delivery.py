@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data
+from heimdall_jax.export.bundle import Smaller
 from heimdall_jax.export.parity import Report
 from heimdall_jax.features.extract import samples_needed
 from heimdall_jax.registry.recordings import recording_inputs
@@ -21,20 +22,39 @@ PROBES, RECORDED_PROBES = 32, 8
 """Samples on which an export is compared with its model; of raw IQ fewer, for they are kept beside it."""
 
 
-def deliver(run: Run, data: Data, metrics: Mapping[str, Any], tracker: Tracker) -> str:
-    """Export and validate the model, then hand metrics, files and model to the tracker; gives the version."""
+class Delivered(NamedTuple):
+    """The registered version, empty where nothing is tracked, and the smaller files that were asked for."""
+
+    version: str
+    smaller: tuple[Smaller, ...]
+
+
+class Validated(NamedTuple):
+    """How ONNX Runtime compares with JAX, and each smaller file with `model.onnx`."""
+
+    parity: Report
+    smaller: tuple[Smaller, ...]
+
+
+def deliver(
+    run: Run, data: Data, metrics: Mapping[str, Any], tracker: Tracker, *, precisions: Sequence[str]
+) -> Delivered:
+    """Export and validate the model, make it smaller, then hand metrics, files and model to the tracker."""
     from heimdall_jax.export.release import export_model  # jax2onnx is slow to import
+    from heimdall_jax.shrinking import shrink
 
     folder, tracking = run.folder, run.config.tracking
     samples = _probes(run.config, data)
-    manifest = export_model(run.model, folder, config=run.config, domain=run.domain, samples=samples, metrics=metrics)
+    export_model(run.model, folder, config=run.config, domain=run.domain, samples=samples, metrics=metrics)
+    manifest = shrink(run, data, precisions)
     flat = {f"test/{key}_m": value for key, value in metrics["error_m"].items()}
     flat |= {f"test/coverage_{key}": value for key, value in metrics["coverage"].items()}
     tracker.log(run.step, flat | {"test/nll_nats_per_fix": metrics["nll_nats_per_fix"]})
     tracker.flush()
-    for name in (CONFIG, METRICS):
+    for name in (CONFIG, METRICS, *(entry.file for entry in manifest.smaller if entry.accepted)):
         tracker.log_artifact(folder / name)
-    return tracker.register_model(folder / MODEL, manifest.to_tree(), tracking.registered_name, tracking.alias)
+    version = tracker.register_model(folder / MODEL, manifest.to_tree(), tracking.registered_name, tracking.alias)
+    return Delivered(version, manifest.smaller)
 
 
 def _probes(config: Config, data: Data) -> Sample:
@@ -52,19 +72,22 @@ def _probes(config: Config, data: Data) -> Sample:
     return recording_inputs(sessions, data.domain, samples=needed, sample_rate_hz=rate_hz)[0]
 
 
-def validate_export(model_path: Path) -> Report:
+def validate_export(model_path: Path) -> Validated:
     """Prove that a run's `model.onnx` is its best checkpoint, weight by weight, and that ONNX Runtime agrees with JAX.
 
+    Smaller files of the run must be those of the manifest, and as near to `model.onnx` as it says.
+
     Args:
-        model_path: That file, or the run folder.
+        model_path: That file, a smaller one, or the run folder.
 
     Raises:
         HeimdallError: One of its children: what differs, or what of the run is missing.
     """
     from heimdall_jax.export.bundle import read_bundle
     from heimdall_jax.export.release import read_samples, validate
+    from heimdall_jax.shrinking import validate_smaller
 
-    model_path = read_bundle(model_path).path
-    run = open_run(model_path.parent)
+    run = open_run(read_bundle(model_path).path.parent)
     samples = read_samples(run.folder)
-    return validate(model_path, run.model, samples, config=run.config, domain=run.domain)
+    parity = validate(run.folder / MODEL, run.model, samples, config=run.config, domain=run.domain)
+    return Validated(parity, validate_smaller(run))

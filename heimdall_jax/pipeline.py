@@ -25,6 +25,7 @@ from heimdall_jax.evaluation.figures import error_against_clock
 from heimdall_jax.evaluation.summary import write_metrics
 from heimdall_jax.evaluation.table import closing_table, conditions_table, faults_table
 from heimdall_jax.export.bundle import write_atomically
+from heimdall_jax.export.table import smaller_table
 from heimdall_jax.faults import measure_faults
 from heimdall_jax.mapping import fill_map, radio_map
 from heimdall_jax.models.radio_map import RadioMapNet
@@ -82,10 +83,13 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             run = _recalibrated(out, data, fit.held_out)
             metrics = measure(run, data, own=data)
             write_metrics(out / METRICS, metrics)
-            version = deliver(run, data, metrics, tracker)
+            delivered = deliver(run, data, metrics, tracker, precisions=config.export.precisions)
     files: dict[str, Path | str] = {"run": out, "model": out / MODEL}
-    if version:  # none where nothing is tracked
-        files["registered"] = f"{config.tracking.registered_name} {version}"
+    files |= {entry.precision: out / entry.file for entry in delivered.smaller if entry.accepted}
+    if delivered.version:
+        files["registered"] = f"{config.tracking.registered_name} {delivered.version}"
+    if delivered.smaller:
+        console.print(smaller_table(delivered.smaller))
     console.print(closing_table(metrics, files))
     return metrics
 

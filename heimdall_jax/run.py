@@ -26,8 +26,8 @@ CONFIG, METRICS, MODEL = "config.yaml", "metrics.json", "model.onnx"
 CHECKPOINTS = "checkpoints"
 TRACKED = "tracked.json"
 RECALIBRATION = "recalibration.json"
-FREE = ("tracking.", "data.cache", "training.checkpoint_seconds", "training.prefetch")
-"""Settings that a resumed run may change, for they change no result: what is logged and kept, and where."""
+FREE = ("tracking.", "export.", "data.cache", "training.checkpoint_seconds", "training.prefetch")
+"""Settings that a resumed run may change, for they change no result: what is logged, kept and exported, and where."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from heimdall_jax.command import leave, run_script
 
 @dataclass(frozen=True)
 class Arguments:
-    """Check a run's exported model: manifest, every weight to the bit, and ONNX Runtime against JAX.
+    """Check a run's exported model: manifest, every weight to the bit, ONNX Runtime against JAX, and smaller files.
 
     Exit code 0 and a table of errors, or 1 and the reason. Example: validate_export.py RUN/model.onnx
     """
@@ -27,11 +27,16 @@ def main(arguments: list[str]) -> None:
     from rich.console import Console
 
     from heimdall_jax.delivery import validate_export
-    from heimdall_jax.export.table import parity_table
+    from heimdall_jax.export.table import parity_table, smaller_table
 
     console = Console()
-    console.print(parity_table(validate_export(parsed.model)))
-    console.print(f"{parsed.model} is its run's checkpoint, weight by weight.", highlight=False, soft_wrap=True)
+    validated = validate_export(parsed.model)
+    console.print(parity_table(validated.parity))
+    if validated.smaller:
+        console.print(smaller_table(validated.smaller))
+    console.print(
+        f"{parsed.model}: model.onnx is its run's checkpoint, weight by weight.", highlight=False, soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "worlds": set(),
     "propagation": set(),
     "feature_settings": set(),
-    "config": {"errors", "trees", "worlds", "feature_settings", "propagation"},
+    "export_settings": {"errors"},
+    "config": {"errors", "trees", "worlds", "feature_settings", "propagation", "export_settings"},
     "geodesy": {"errors"},
     "store": BASE,
     "trackers": BASE,
@@ -42,6 +43,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "assessment": EVERYTHING,
     "mapping": EVERYTHING,
     "delivery": EVERYTHING,
+    "shrinking": EVERYTHING,
     "detecting": EVERYTHING,
     "conditions": EVERYTHING,
     "faults": EVERYTHING,
@@ -66,7 +68,7 @@ DOORS = {
 }
 NO_JAX = (
     *("sources", "registry", "types", "errors", "config", "worlds", "feature_settings", "propagation"),
-    *("trees", "geodesy"),
+    *("trees", "geodesy", "export_settings"),
     *("store", "tracking", "trackers"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}

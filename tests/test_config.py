@@ -16,6 +16,7 @@ from heimdall_jax.config import (
     SIMULATION,
     Config,
     DataConfig,
+    ExportConfig,
     ModelConfig,
     TrainingConfig,
     from_tree,
@@ -201,3 +202,23 @@ def test_names_are_not_taken_for_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkdir("simulation")
     assert load("simulation") == SIMULATION
+
+
+def test_smaller_exports_are_a_list_of_known_precisions(tmp_path):
+    text = "model: {name: receiver_set}\nexport: {precisions: [int8, float16]}"
+    config = load(written(tmp_path, text))
+    assert config.export == ExportConfig(("int8", "float16"))
+    save(config, tmp_path / "again.yaml")
+    assert load(str(tmp_path / "again.yaml")) == config
+    with pytest.raises(ConfigError, match=r"config export.precisions\[0\]: got 'int4'; allowed: \('float16', 'int8'\)"):
+        load(written(tmp_path, "export: {precisions: [int4]}"))
+    with pytest.raises(ConfigError, match="at most once"):
+        load(written(tmp_path, "export: {precisions: [int8, int8]}"))
+
+
+def test_smaller_exports_that_a_network_can_never_have_are_refused_before_training():
+    with pytest.raises(ConfigError, match=r"export.precisions: got \('float16',\); allowed: none with model.timing"):
+        dataclasses.replace(SIMULATION, export=ExportConfig(("float16",)))
+    with pytest.raises(ConfigError, match=r"got \('float16', 'int8'\); allowed: float16 with model.name radio_map"):
+        dataclasses.replace(NAMED["power"], export=ExportConfig(("float16", "int8")))
+    assert dataclasses.replace(NAMED["power"], export=ExportConfig(("float16",))).export.precisions == ("float16",)

@@ -119,7 +119,7 @@ def test_other_data_and_splits_are_measured_with_the_runs_own_frame(run: Path, t
 
 
 def test_the_export_is_proven_and_every_forgery_named(run: Path, tmp_path: Path) -> None:
-    assert validate_export(run / "model.onnx").rows
+    assert validate_export(run / "model.onnx").parity.rows
     for damage, reason in ((_truncate, "sha256|truncated|size"), (_forget, "manifest"), (_flip, "weight")):
         copy = tmp_path / damage.__name__
         shutil.copytree(run, copy)
@@ -163,7 +163,7 @@ def test_a_radio_map_is_learned_without_a_step_and_resumed(folder: Path, tmp_pat
     metrics = train(config, tmp_path / "run", console=silent())
     assert metrics["step"] == 0
     assert metrics["error_m"]["mean"] < 0.5 * metrics["baselines"]["prior_mean"]["mean"]
-    assert validate_export(tmp_path / "run").rows
+    assert validate_export(tmp_path / "run").parity.rows
     again = train(config, tmp_path / "run", resume=True, console=silent())
     assert again["error_m"] == metrics["error_m"]
     model = open_run(tmp_path / "run").model
@@ -245,7 +245,7 @@ def test_the_default_chain_from_iq_on_a_small_world(tmp_path: Path) -> None:
     assert metrics["n"] == 24
     assert set(metrics["bound"]) >= {"kind", "median_m", "p68_m", "rmse_m", "ratio_p68", "ratio_rmse"}
     assert metrics["baselines"]["posterior_mean"]["mean"] < metrics["baselines"]["prior_mean"]["mean"]
-    assert validate_export(tmp_path / "r" / "model.onnx").rows
+    assert validate_export(tmp_path / "r" / "model.onnx").parity.rows
     with pytest.raises(ConfigError, match="nothing for simulation"):
         evaluate(tmp_path / "r", split="time", console=silent())
     assert evaluate(tmp_path / "r", console=silent())["error_m"] == metrics["error_m"]

@@ -11,7 +11,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,31 @@ SEED_NAMES = {"mel_spectrogram": "mel_spectrogram", "positions": "position_m", "
 
 
 @dataclass(frozen=True)
+class Smaller:
+    """What a smaller file (`export/shrink.py`) is worth beside the float32 one; both were asked in ONNX Runtime.
+
+    Attributes:
+        precision: `float16` or `int8`.
+        file: Its name, beside the manifest.
+        accepted: The file is there; a refused one is not.
+        reason: Why it was refused, or empty.
+        sha256: Of the file; this and what follows is None where it could not be made.
+        size_bytes: Of the file.
+        accuracy: On rows with a known truth, see `shrinking.shrink`.
+        differences: The largest from the float32 graph, see `smaller.differences`.
+    """
+
+    precision: str
+    file: str
+    accepted: bool
+    reason: str = ""
+    sha256: str | None = None
+    size_bytes: int | None = None
+    accuracy: Mapping[str, Any] | None = None
+    differences: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a bundle claims of its model; every field is checked against the file when it is read.
 
@@ -45,6 +70,7 @@ class Manifest:
         producers: Versions of the packages that made the file.
         names: The seed contract's names, as this graph calls them.
         metrics: The run's `metrics.json`, where given.
+        smaller: Smaller files that were asked for, refused ones too.
         schema_version: Of this record.
     """
 
@@ -59,6 +85,7 @@ class Manifest:
     producers: Mapping[str, str]
     names: Mapping[str, str]
     metrics: Mapping[str, Any] | None = None
+    smaller: tuple[Smaller, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -121,12 +148,23 @@ def write_bundle(
         },
         metrics=metrics,
     )
-    write_atomically(model_path.with_name(MANIFEST), json.dumps(manifest.to_tree(), indent=2).encode())
+    write_manifest(model_path.parent, manifest)
     return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` into a folder, over the one there.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    write_atomically(folder / MANIFEST, json.dumps(manifest.to_tree(), indent=2).encode())
 
 
 def read_bundle(path: Path) -> Bundle:
     """Read and verify a model file, or the `model.onnx` of a folder, against the manifest beside it.
+
+    The manifest of a smaller file's bundle gives the hash and size of that file.
 
     Raises:
         ExportError: Either is missing, unreadable, altered or of another kind; the message says which.
@@ -134,6 +172,9 @@ def read_bundle(path: Path) -> Bundle:
     model_path = path / "model.onnx" if path.is_dir() else path
     model = _read(model_path, ExportError)
     manifest = parse_manifest(_read(model_path.with_name(MANIFEST), ExportError))
+    for entry in manifest.smaller:
+        if entry.file == model_path.name and entry.sha256 is not None and entry.size_bytes is not None:
+            manifest = replace(manifest, sha256=entry.sha256, size_bytes=entry.size_bytes)
     if len(model) < manifest.size_bytes:
         raise _refuse("model file", f"{len(model)} bytes (truncated)", f"{manifest.size_bytes} bytes")
     digest = hashlib.sha256(model).hexdigest()
@@ -170,6 +211,7 @@ def parse_manifest(data: bytes) -> Manifest:
             producers=_field(tree, "producers", dict),
             names=_field(tree, "names", dict),
             metrics=_field(tree, "metrics", dict) if tree.get("metrics") is not None else None,
+            smaller=tuple(map(_smaller, tree.get("smaller") or ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _refuse("manifest", f"{type(error).__name__} {error}", "the fields of schema 1") from error
@@ -226,6 +268,14 @@ def _tensors(tree: Mapping[str, Any], key: str) -> tuple[Tensor, ...]:
         Tensor(**entry | {"shape": tuple(entry["shape"]), "axes": tuple(entry["axes"])})
         for entry in _field(tree, key, list)
     )
+
+
+def _smaller(tree: Mapping[str, Any]) -> Smaller:
+    entry = Smaller(**tree)
+    for value, kind in ((entry.file, str), (entry.sha256, str | None), (entry.size_bytes, int | None)):
+        if not isinstance(value, kind):
+            raise TypeError(f"smaller holds {value!r}, not {kind}")
+    return entry
 
 
 def _domain(tree: Mapping[str, Any]) -> Domain:

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from heimdall_jax.errors import ExportError, explain
-from heimdall_jax.export.session import open_session
+from heimdall_jax.export.session import ask, open_session
 from heimdall_jax.export.signature import INPUTS, Tensor, to_graph_dtype
 from heimdall_jax.geodesy import local_to_degrees
 from heimdall_jax.models.prediction import precision_of, predict, predicts_in_double
@@ -186,9 +186,7 @@ def _compare_one(
     rows = []
     for batch in batches:
         feed = {name: to_graph_dtype(tensor, samples[name][:batch]) for name, tensor in tensors.items()}
-        position_m, position_deg, spread = session.run(None, feed)
-        spread = spread.astype(np.float64)
-        covariance_m2 = _matrix(spread**2) if spread.ndim == 2 else spread
+        position_m, position_deg, covariance_m2 = ask(session, feed)
         offset = position_m.astype(np.float64) - jax_position_m[:batch]
         variance = np.einsum("bii->bi", jax_covariance_m2[:batch])
         scale = np.sqrt(variance[:, :, None] * variance[:, None, :])

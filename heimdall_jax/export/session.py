@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import onnxruntime
+from jaxtyping import Float32, Float64
+from numpy import ndarray
 
 from heimdall_jax.errors import ExportError, explain
 
@@ -31,3 +37,13 @@ def open_session(model: bytes, threads: int | None = None) -> onnxruntime.Infere
         problem = " ".join(str(error).split())[:300]
         cure = "Update onnxruntime, or export the run again."
         raise ExportError(explain("ONNX Runtime", got=problem, allowed="a model it can run", cure=cure)) from error
+
+
+def ask(
+    session: Any, feed: Mapping[str, ndarray]
+) -> tuple[Float32[ndarray, "B 2"], Float64[ndarray, "B 2"], Float64[ndarray, "B 2 2"]]:
+    """Position (B, E) in local metres, the same in degrees, and its covariance (B, E, E) in square metres."""
+    position_m, position_deg, spread = session.run(None, dict(feed))
+    spread = spread.astype(np.float64)
+    covariance_m2 = np.einsum("bi,ij->bij", spread**2, np.eye(2)) if spread.ndim == 2 else spread
+    return position_m, position_deg, covariance_m2

@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.export.bundle import Bundle, Manifest, read_bundle
-from heimdall_jax.export.session import open_session
+from heimdall_jax.export.session import ask, open_session
 from heimdall_jax.export.signature import MASKS, Tensor, to_graph_dtype
 
 MEANINGFUL_WHERE = {
@@ -49,7 +49,7 @@ class Runtime:
         """From a model file or its folder, which is verified first.
 
         Args:
-            path: `model.onnx`, or the folder that holds it and `manifest.json`.
+            path: `model.onnx` or a smaller one, or the folder that holds `model.onnx` and `manifest.json`.
             threads: Threads of one call; None leaves the choice to ONNX Runtime.
 
         Raises:
@@ -73,11 +73,7 @@ class Runtime:
             _check_array(self._inputs[name], values, sizes)
         self._check_values(inputs)
         feed = {name: to_graph_dtype(self._inputs[name], _without_the_meaningless(name, inputs)) for name in inputs}
-        position_m, position_deg, spread = self._session.run(None, feed)
-        spread = spread.astype(np.float64)
-        if spread.ndim == 2:
-            spread = np.einsum("bi,ij->bij", spread**2, np.eye(2))
-        return Fixes(position_m, position_deg, spread)
+        return Fixes(*ask(self._session, feed))
 
     def _check_names(self, inputs: Mapping[str, Any]) -> None:
         unknown = sorted(inputs.keys() - self._inputs.keys())
