@@ -133,6 +133,7 @@ FLAGS = {
     "prepare_data.py": flags_of(PrepareArguments),
     "locate.py": flags_of(LocateArguments),
     "validate_export.py": flags_of(script_arguments("validate_export")),
+    "bench.py": flags_of(script_arguments("bench")),
 }
 
 
