@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,13 @@ from heimdall_jax.errors import StorageError, explain
 TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
 FIRST_STEP = b"training 1/"
 """What `train.py` prints once the first step is done."""
+WATCHED = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, flush=True)
+sys.exit(code)
+"""
+"""Between us and what is measured: a process counts the memory of the one it was forked from."""
 UNTRACKED = ("--tracking.enabled", "False")
 
 
@@ -41,16 +47,11 @@ def _seconds(work: str, seconds: list[float], target: str) -> Result:
 
 def _until_end(arguments: tuple[str, ...]) -> int:
     """Run `train.py` to its end; gives the largest resident memory of its process, bytes."""
-    process = subprocess.Popen(
-        [sys.executable, str(TRAIN), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise _failed(said)
-    return used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    command = [sys.executable, "-c", WATCHED, sys.executable, str(TRAIN), *arguments]
+    finished = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if finished.returncode:
+        raise _failed(finished.stdout)
+    return int(finished.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
 
 
 def _until_first_step(out: Path) -> float:
