@@ -101,6 +101,10 @@ class TrainingConfig:
     """Weight of the loss of what a network says on the way to its answer (of powers alone, where it fuses)."""
     outliers: float = 0.0
     """Share of fixes that the loss takes for lost, as far off as powers alone would be; for networks that fuse."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the steps compute in; weights, optimizer and loss are float32, and so is what a trained network answers."""
+    rematerialise: bool = False
+    """Compute activations inside of blocks a second time for the gradient instead of keeping them: slower, smaller."""
     patience: int = 20
     """Stop after this many evaluations without a better validation loss."""
     evaluations_per_epoch: float = 1.0

@@ -25,6 +25,7 @@ class Display:
         self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
         self._task = self._bar.add_task("", total=None) if self._bar else None
         self._work, self._plain_at, self._began = "", 0.0, (0.0, 0)
+        self._flops, self._peak_flops_per_s = 0.0, 0.0
 
     def __enter__(self) -> Display:
         if self._bar:
@@ -45,10 +46,18 @@ class Display:
         """Receivers that have been made to fail so far."""
         self._show("receivers failing in turn", "", done, total)
 
+    def costs(self, flops: float, peak_flops_per_s: float) -> None:
+        """What a training step takes, arithmetic operations, and what the devices can do: told as utilisation."""
+        self._flops, self._peak_flops_per_s = flops, peak_flops_per_s
+
     def update(self, step: int, total: int, metrics: dict[str, float]) -> None:
         """A training step's loss (nats), mean error and rate; step times are averaged since training began here."""
-        rate = self._rate(step) * self._samples_per_step
-        text = f"loss {metrics['train/loss']:.3f}  error {metrics['train/error_m']:,.0f} m  {rate:,.0f} samples/s"
+        rate = self._rate(step)
+        text = f"loss {metrics['train/loss']:.3f}  error {metrics['train/error_m']:,.0f} m"
+        text += f"  {rate * self._samples_per_step:,.0f} samples/s"
+        if self._flops:
+            done = rate * self._flops
+            text += f"  {done / 1e9:,.1f} GFLOP/s, {done / self._peak_flops_per_s:.1%} of peak"
         self._show("training", text, step, total)
 
     def _rate(self, step: int) -> float:

@@ -47,6 +47,7 @@ from heimdall_jax.run import (
 from heimdall_jax.tracking import Tracker, open_tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
+from heimdall_jax.training.cost import peak_flops_per_s
 from heimdall_jax.training.loop import Loop, Progress
 from heimdall_jax.training.map_fit import HeldOut
 from heimdall_jax.training.step import Trainer
@@ -232,6 +233,9 @@ def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, dis
             evaluate_every=max(1, round(fit.steps_per_epoch / training.evaluations_per_epoch)),
             record=record(config, data.domain),
             display=display,
+            measure=lambda state, batch: display.costs(
+                trainer.cost(state, batch).flops * jax.device_count(), peak_flops_per_s(training.precision)
+            ),
             progress=progress,
         )
         loop.run(state)

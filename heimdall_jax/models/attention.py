@@ -13,9 +13,10 @@ from jaxtyping import Array, Bool, Float
 
 from heimdall_jax.models.norms import LayerNorm
 from heimdall_jax.models.precision import at_least_single
+from heimdall_jax.models.trunk import Block, rematerialisable
 
 
-class AttentionBlock(nnx.Module):
+class AttentionBlock(Block):
     """Self-attention and a perceptron, each after a layer norm and around a shortcut."""
 
     def __init__(self, width: int, heads: int, dropout: float, *, dtype: DTypeLike | None, rngs: nnx.Rngs) -> None:
@@ -26,6 +27,7 @@ class AttentionBlock(nnx.Module):
         self.narrow = nnx.Linear(4 * width, width, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(dropout, rngs=rngs)
 
+    @rematerialisable
     def __call__(self, x: Float[Array, "B N D"], visible: Bool[Array, "B 1 1 N"]) -> Float[Array, "B N D"]:
         """One residual step; nothing is read from tokens that are not visible."""
         x = x + self.dropout(self.attention(self.attention_norm(x), mask=visible))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from heimdall_jax.models.convolution import Conv
 from heimdall_jax.models.depthwise import DepthwiseConv
 from heimdall_jax.models.norms import LayerNorm
+from heimdall_jax.models.trunk import Block, rematerialisable
 
 SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "convnext_tiny": ((3, 3, 9, 3), (96, 192, 384, 768)),
@@ -24,7 +25,7 @@ NORMAL = nnx.initializers.truncated_normal(0.02)
 LAYER_SCALE = 1e-6
 
 
-class ConvNeXtBlock(nnx.Module):
+class ConvNeXtBlock(Block):
     """Depthwise 7 x 7, layer norm, an inverted bottleneck, layer scale, and the shortcut."""
 
     def __init__(self, channels: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
@@ -34,6 +35,7 @@ class ConvNeXtBlock(nnx.Module):
         self.narrow = nnx.Linear(4 * channels, channels, kernel_init=NORMAL, dtype=dtype, rngs=rngs)
         self.scale = nnx.Param(jnp.full((channels,), LAYER_SCALE, jnp.float32))
 
+    @rematerialisable
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
         """One residual step."""
         y = self.narrow(jax.nn.gelu(self.widen(self.norm(self.spatial(x))), approximate=False))

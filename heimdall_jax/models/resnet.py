@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from heimdall_jax.models.convolution import Conv
 from heimdall_jax.models.norms import BatchNorm
+from heimdall_jax.models.trunk import Block, rematerialisable
 
 BLOCKS = (
     (64, 64, 1),
@@ -25,7 +26,7 @@ BLOCKS = (
 """Channels in, channels out and stride of each block."""
 
 
-class BasicBlock(nnx.Module):
+class BasicBlock(Block):
     """Two 3 x 3 convolutions around a shortcut, projected where the shape changes."""
 
     def __init__(self, channels_in: int, channels: int, stride: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
@@ -38,6 +39,7 @@ class BasicBlock(nnx.Module):
             self.project = Conv(channels_in, channels, 1, stride=stride, dtype=dtype, rngs=rngs)
             self.project_norm = BatchNorm(channels, rngs=rngs)
 
+    @rematerialisable
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
         """One residual step."""
         y = jax.nn.relu(self.norm1(self.conv1(x)))

@@ -13,7 +13,7 @@ from heimdall_jax.config import TrainingConfig
 from heimdall_jax.errors import NonFiniteError, explain
 from heimdall_jax.tracking import Tracker
 from heimdall_jax.training.checkpoints import Checkpoints
-from heimdall_jax.training.step import StepReport, Trainer, TrainState
+from heimdall_jax.training.step import DeviceBatch, StepReport, Trainer, TrainState
 from heimdall_jax.types import Sample
 
 
@@ -58,6 +58,7 @@ class Loop:
         evaluate_every: Steps between evaluations.
         record: Goes into every checkpoint beside the loop's own progress.
         display: For a person.
+        measure: Called with what the first step is about to get.
         clock: Seconds; a fake one in tests.
     """
 
@@ -71,6 +72,7 @@ class Loop:
     evaluate_every: int
     record: dict[str, Any]
     display: Display
+    measure: Callable[[TrainState, DeviceBatch], None] = lambda state, batch: None
     clock: Callable[[], float] = time.monotonic
     progress: Progress = field(default_factory=Progress)
 
@@ -81,7 +83,7 @@ class Loop:
             NonFiniteError: A step gave NaN or Inf; names the step and its samples. No checkpoint is made of it.
             StorageError: A checkpoint could not be written.
         """
-        step = int(state.step)
+        first = step = int(state.step)
         batches = self.batches(step)
         pending: tuple[int, StepReport] | None = None
         recent: deque[tuple[int, list[int]]] = deque(maxlen=2)
@@ -102,7 +104,10 @@ class Loop:
                 break
             batch = next(batches)
             recent.append((step, [int(index) for index in batch["index"] if index >= 0]))
-            state, report = self.trainer.step(state, self.trainer.place(batch))
+            placed = self.trainer.place(batch)
+            if step == first:
+                self.measure(state, placed)
+            state, report = self.trainer.step(state, placed)
             previous, pending = pending, (step, report)
             self._log(previous, recent)
             step += 1

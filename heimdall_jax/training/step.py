@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,8 @@ from heimdall_jax.config import TrainingConfig
 from heimdall_jax.errors import ConfigError, explain
 from heimdall_jax.models.heads import Fix
 from heimdall_jax.models.prediction import precision_of, predict
+from heimdall_jax.models.trunk import as_trained
+from heimdall_jax.training.cost import Cost, cost
 from heimdall_jax.training.losses import gaussian_nll
 from heimdall_jax.training.metrics import Metrics
 from heimdall_jax.types import LABELS, Sample
@@ -73,13 +75,13 @@ class Trainer:
         self.optimizer, self._schedule = make_optimizer(config, total_steps)
         model.train()
         self._training_graph, self._params, self._randomness, self._statistics = nnx.split(
-            model, nnx.Param, nnx.RngState, ...
+            as_trained(model, config), nnx.Param, nnx.RngState, ...
         )
         model.eval()
         self._serving_graph = nnx.split(model, nnx.Param, nnx.RngState, ...)[0]
-        self.step: Callable[[TrainState, DeviceBatch], tuple[TrainState, StepReport]] = jax.jit(
-            self._step, donate_argnums=0
-        )
+        self._everywhere = NamedSharding(self.mesh, PartitionSpec())
+        self._split = NamedSharding(self.mesh, PartitionSpec("data"))
+        self.step: jax.stages.Wrapped = jax.jit(self._step, donate_argnums=0, out_shardings=self._everywhere)
         self._precision = functools.partial(precision_of, model)
         self._forward = jax.jit(self._predict, static_argnums=2)
 
@@ -94,12 +96,29 @@ class Trainer:
             self.optimizer.init(params),
             average,
         )
-        return jax.device_put(state, NamedSharding(self.mesh, PartitionSpec()))
+        return jax.device_put(state, self._everywhere)
 
     def place(self, batch: Sample) -> DeviceBatch:
         """A batch on the devices, split along its first axis."""
         wanted = {key: batch[key] for key in (*self.inputs, *LABELS)}
-        return jax.device_put(wanted, NamedSharding(self.mesh, PartitionSpec("data")))
+        return jax.device_put(wanted, self._split)
+
+    def shapes(self, batch: Mapping[str, Any]) -> tuple[Any, Any]:
+        """What `step` takes, as shapes on devices: to lower it ahead of time, with nothing made.
+
+        Args:
+            batch: By name, whatever has a shape and a dtype.
+        """
+        wanted = {key: batch[key] for key in (*self.inputs, *LABELS)}
+        shaped = [
+            jax.tree.map(lambda leaf, where=where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree)
+            for tree, where in ((jax.eval_shape(self.start), self._everywhere), (wanted, self._split))
+        ]
+        return shaped[0], shaped[1]
+
+    def cost(self, state: TrainState, batch: DeviceBatch) -> Cost:
+        """Of a step, on one device, from the arrays or the `shapes` of what it takes; the step is then compiled."""
+        return cost(self.step.lower(state, batch).compile())
 
     def learning_rate(self, step: int) -> float:
         """Of a step."""
@@ -118,7 +137,7 @@ class Trainer:
             if path[-2:] != ("recalibration", "coefficients"):
                 return variable
             value = jnp.asarray(coefficients, jnp.float32)
-            return variable.replace(jax.device_put(value, NamedSharding(self.mesh, PartitionSpec())))
+            return variable.replace(jax.device_put(value, self._everywhere))
 
         return state._replace(statistics=nnx.map_state(changed, state.statistics))
 
