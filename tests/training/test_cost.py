@@ -1,15 +1,21 @@
 """XLA's count against counts by hand, the roofline against arithmetic, and what a person sees of it."""
 
 import io
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 from rich.console import Console
 
+from heimdall_jax.config import FeatureConfig, TrainingConfig
 from heimdall_jax.display import Display
+from heimdall_jax.features.extract import extract, samples_needed
 from heimdall_jax.training import cost as costs
-from heimdall_jax.training.cost import H100, V5E, Cost, bound, cost, peak_flops_per_s
+from heimdall_jax.training.cost import CHIPS, H100, V5E, Cost, bound, cost, peak_flops_per_s
+from tests.training.step_program import NETWORKS, batch_shapes, trainer_of
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 
 
 def test_a_matrix_product_costs_what_it_should():
@@ -62,3 +68,47 @@ def test_utilisation_is_told_where_the_cost_is_known(monkeypatch):
     lines = said.getvalue().splitlines()
     assert [line.endswith("samples/s") for line in lines] == [True, True, False]
     assert lines[2].endswith("32 samples/s  3.0 GFLOP/s, 25.0% of peak")
+
+
+def told():
+    """Rows of the page's roofline: what the work is, and its cells."""
+    lines = PAGE.read_text(encoding="utf-8").split("## ")[1].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
+    whole, named = "", []
+    for name, *cells in rows:
+        whole = name.rsplit(", batch", 1)[0] if not name.startswith("the same") else whole
+        named.append((f"{whole}, {name.rsplit(', ', 1)[1]}", cells))
+    return named
+
+
+def test_the_page_s_roofline_follows_from_its_counts():
+    assert len(told()) == 8
+    for name, (gflop, gbyte, intensity, *times) in told():
+        work = Cost(float(gflop) * 1e9, float(gbyte) * 1e9)
+        for chip, cells in zip(CHIPS, (times[:2], times[2:]), strict=True):
+            found = bound(work, chip, "highest" if name.startswith("mel") else "float32")
+            assert found.intensity == pytest.approx(float(intensity), rel=5e-3)
+            for cell, seconds in zip(cells, (found.arithmetic_s, found.memory_s), strict=True):
+                assert float(cell.strip("*")) == pytest.approx(1e3 * seconds, rel=5e-3)
+                assert cell.startswith("**") == (seconds == found.seconds)
+
+
+@pytest.mark.slow
+def test_the_page_s_counts_are_xla_s():
+    """Within a tenth: other versions and CPUs fuse otherwise. Each of several devices gets the batch that is told."""
+    page = dict(told())
+    found = {}
+    for backend, name in (("fft", "mel spectrograms by FFT"), ("matmul", "mel spectrograms by products")):
+        features = FeatureConfig()
+        iq = jax.ShapeDtypeStruct((32, 7, samples_needed(features)), jnp.complex64)
+        found[f"{name}, batch 32"] = cost(extract(features, backend).lower(iq).compile())
+    for network, each, name in (
+        ("resnet", 32, "ResNet-18 `LocalizationNet`, train step"),
+        ("receiver_set", 64, "receiver-set network, train step"),
+    ):
+        rows = each * jax.device_count()
+        trainer = trainer_of(NETWORKS[network], TrainingConfig(batch_size=rows))
+        found[f"{name}, batch {each}"] = cost(trainer.step.lower(*trainer.shapes(batch_shapes(rows))).compile())
+    for name, work in found.items():
+        assert work.flops / 1e9 == pytest.approx(float(page[name][0]), rel=0.1), name
+        assert work.bytes / 1e9 == pytest.approx(float(page[name][1]), rel=0.1), name
