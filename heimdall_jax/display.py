@@ -55,7 +55,7 @@ class Display:
         rate = self._rate(step)
         text = f"loss {metrics['train/loss']:.3f}  error {metrics['train/error_m']:,.0f} m"
         text += f"  {rate * self._samples_per_step:,.0f} samples/s"
-        if self._flops:
+        if self._flops and rate:
             done = rate * self._flops
             text += f"  {done / 1e9:,.1f} GFLOP/s, {done / self._peak_flops_per_s:.1%} of peak"
         self._show("training", text, step, total)

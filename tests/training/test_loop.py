@@ -96,7 +96,10 @@ def test_learns_and_logs_every_step_once(trainer: Trainer, data: HeimdallDataset
     tracker = MemoryTracker()
     tracker.start("run", {})
     with Checkpoints(tmp_path / "c") as checkpoints:
-        loop = make_loop(trainer, data, checkpoints, tracker)
+        measured: list[int] = []
+        loop = make_loop(
+            trainer, data, checkpoints, tracker, measure=lambda state, batch: measured.append(int(state.step))
+        )
         loop.run(trainer.start())
         assert checkpoints.latest() == STEPS
     metrics = tracker.runs["memory-0"].metrics
@@ -106,6 +109,7 @@ def test_learns_and_logs_every_step_once(trainer: Trainer, data: HeimdallDataset
     assert metrics["train/learning_rate"][2] == pytest.approx(3e-3)  # 10 % of 24 steps warm up
     assert isinstance(loop.display, Silent)
     assert loop.display.shown == list(range(1, STEPS + 1))
+    assert measured == [0]
 
 
 def test_resumed_at_any_checkpoint_ends_the_same_to_the_bit(
