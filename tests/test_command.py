@@ -19,7 +19,7 @@ from heimdall_jax.preparation import PrepareArguments
 from tests.command_line import QUIETENED
 from tests.laws import ROOT
 
-SCRIPTS = ("train", "evaluate", "prepare_data", "validate_export", "locate")
+SCRIPTS = ("bench", "train", "evaluate", "prepare_data", "validate_export", "locate")
 
 
 def run_by(code: str, number: int) -> tuple[int, str]:
