@@ -41,8 +41,7 @@ def inference(repeats: int) -> Iterator[Result]:
 
 def fix(repeats: int) -> Result:
     """Raw IQ of seven receivers to a place, by the default network with its initial values."""
-    config, samples = default_network()
-    runtime = samples.pop("runtime")
+    config, runtime, samples = default_network()
     one = {name: values[:1] for name, values in samples.items()}
     seconds = race({"one": lambda: runtime.locate(one)}, repeats=max(FIXES, repeats))["one"]
     many = race({"many": lambda: runtime.locate(samples)}, repeats=repeats)["many"]
@@ -58,8 +57,8 @@ def fix(repeats: int) -> Result:
     return Result("one fix, raw IQ to place, ONNX Runtime", timings, figures, targets, facts)
 
 
-def default_network() -> tuple[Config, dict[str, Any]]:
-    """The default config, and a batch of recordings for its exported network, which is the entry `runtime`."""
+def default_network() -> tuple[Config, Runtime, Sample]:
+    """The default config, its network with initial values as exported, and a batch of recordings for it."""
     config = NAMED["simulation"]
     world = dataclasses.replace(config.world, train=BATCH, validation=BATCH, test=BATCH, endless=False)
     config = dataclasses.replace(config, world=world)
@@ -75,7 +74,7 @@ def default_network() -> tuple[Config, dict[str, Any]]:
         manifest = export_model(model, Path(folder), config=config, domain=data.domain, samples=probes)
         runtime = Runtime.load(Path(folder), threads=THREADS)
     wanted = {tensor.name for tensor in manifest.inputs}
-    return config, {name: values for name, values in batch.items() if name in wanted} | {"runtime": runtime}
+    return config, runtime, {name: values for name, values in batch.items() if name in wanted}
 
 
 def resnet(repeats: int) -> Result:

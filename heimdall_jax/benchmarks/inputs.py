@@ -28,7 +28,10 @@ def inputs(repeats: int) -> Iterator[Result]:
 
 
 def waiting(repeats: int) -> Result:
-    """Of the ResNet over spectrograms (`--config spectrogram`), trained from a prepared set."""
+    """Of the ResNet over spectrograms (`--config spectrogram`), trained from a prepared set.
+
+    `HeimdallDataset` reads the records once, before the first step, and keeps their features.
+    """
     config = NAMED["spectrogram"]
     world = dataclasses.replace(config.world, train=SESSIONS, validation=64, test=64)
     config = dataclasses.replace(config, world=world)

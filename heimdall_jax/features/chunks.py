@@ -1,6 +1,6 @@
 """Work in pieces on CPU: what lies between input and output stays in the cache and needs no fresh memory.
 
-The first touch of fresh memory costs more than the transforms. Accelerators take all at once. Exporters know neither
+The first touch of fresh memory can cost more than the transforms. Accelerators take all at once. Exporters know neither
 loops nor a choice of platform: they call the functions themselves.
 """
 
