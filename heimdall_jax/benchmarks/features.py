@@ -59,7 +59,7 @@ def correlation(transmissions: int, receivers: int, samples: int, max_lag: int, 
     i, q = jnp.real(iq), jnp.imag(iq)
 
     def products(i: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return two_sided(*block_lag_products(i, q, blocks=1, hop=max_lag, max_lag=max_lag)[:2])
+        return two_sided(*block_lag_products(i, q, blocks=1, max_lag=max_lag)[:2])
 
     ours = jax.jit(lambda i, q: over_recordings(products, i, q))
     works = {OURS: lambda: jax.block_until_ready(ours(i, q)), "numpy.vdot": lambda: _vdot(iq, max_lag)}

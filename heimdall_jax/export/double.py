@@ -53,6 +53,28 @@ def use_known_operators(graph: GraphProto) -> None:
     graph.node.extend(nodes)
 
 
+def narrow_constants(graph: GraphProto) -> None:
+    """Cast to float32 what is constant and meets float32 values: jax2onnx writes all constants in float64."""
+    kinds: dict[str, int | None] = {value.name: value.type.tensor_type.elem_type for value in graph.input}
+    kinds |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    constant = {tensor.name for tensor in graph.initializer}
+    nodes: dict[str, NodeProto] = {}
+    for node in graph.node:
+        read: set[int | None] = {kinds.get(name) for name in node.input}
+        if {SINGLE, DOUBLE} <= read and node.op_type != "CastLike":
+            for place, name in enumerate(node.input):
+                if kinds.get(name) == DOUBLE and name in constant:
+                    node.input[place] = f"{name}/single"
+                    nodes[f"{name}/single"] = _cast(name, f"{name}/single", SINGLE)
+            read.discard(DOUBLE)
+        kinds.update(dict.fromkeys(node.output, _kind_given(node, kinds, read)))
+        if not any(kinds.get(name) in (SINGLE, DOUBLE) and name not in constant for name in node.input):
+            constant.update(node.output)
+        nodes[node.output[0]] = node
+    del graph.node[:]
+    graph.node.extend(nodes.values())
+
+
 def _rename(graph: GraphProto, names: dict[str, str]) -> None:
     """Give values other names wherever they are made or read, in the graphs inside this one, too."""
     for node in graph.node:
@@ -61,6 +83,20 @@ def _rename(graph: GraphProto, names: dict[str, str]) -> None:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 _rename(attribute.g, names)
+
+
+def _kind_given(node: NodeProto, kinds: dict[str, int | None], read: set[int | None]) -> int | None:
+    """The type of floating point that a node gives, if it is one that follows from what it reads."""
+    if node.op_type == "Cast":
+        return next(attribute.i for attribute in node.attribute if attribute.name == "to")
+    if node.op_type in ("Constant", "ConstantOfShape"):
+        value = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+        return SINGLE if value is None else value.data_type
+    if node.op_type == "CastLike":
+        return kinds.get(node.input[1])
+    if node.op_type in ("Shape", "ArgMax", "ArgMin", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Equal"):
+        return None
+    return SINGLE if SINGLE in read else DOUBLE if DOUBLE in read else None
 
 
 def _cast(value: str, result: str, kind: int) -> NodeProto:

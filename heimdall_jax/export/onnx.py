@@ -28,7 +28,7 @@ from onnx import ModelProto, helper, numpy_helper
 from heimdall_jax import geodesy
 from heimdall_jax.errors import ExportError, explain
 from heimdall_jax.export.bundle import write_atomically
-from heimdall_jax.export.double import open_doors, use_known_operators
+from heimdall_jax.export.double import narrow_constants, open_doors, use_known_operators
 from heimdall_jax.export.signature import (
     COVARIANCE_M2,
     MASKS,
@@ -37,6 +37,7 @@ from heimdall_jax.export.signature import (
     SIGMA_M,
     Tensor,
 )
+from heimdall_jax.export.simplify import simplify
 from heimdall_jax.models.prediction import precision_of, predict, predicts_in_double
 from heimdall_jax.types import Domain
 
@@ -84,6 +85,7 @@ def build_graph(
         proto = _trace(predictor, inputs, names=names, outputs=["position_m", spread.name], double=double)
     outputs = (POSITION_M, POSITION_DEG, spread)
     if double:
+        narrow_constants(proto.graph)
         use_known_operators(proto.graph)
         open_doors(proto, inputs, outputs)
     _append_degrees(proto, domain)
@@ -94,6 +96,7 @@ def build_graph(
     del proto.graph.input[:], proto.graph.output[:], proto.graph.value_info[:]
     proto.graph.input.extend(_value_info(tensor) for tensor in inputs)
     proto.graph.output.extend(_value_info(tensor) for tensor in outputs)
+    simplify(proto, _free_sizes(inputs))
     proto.graph.name = "heimdall"
     helper.set_model_props(proto, graph_metadata(inputs, outputs, domain))
     return proto, outputs
@@ -176,7 +179,7 @@ def _without_equinox() -> Iterator[None]:
 def _converter() -> Iterator[Callable[..., ModelProto]]:
     """jax2onnx's function, which is otherwise slow to load and to run, and gives another graph the second time."""
     from jax2onnx import to_onnx as convert
-    from jax2onnx.converter import output_binding
+    from jax2onnx.converter import ir_optimizations, output_binding
     from jax2onnx.plugins.plugin_system import import_all_plugins
 
     with _without_equinox():
@@ -190,12 +193,17 @@ def _converter() -> Iterator[Callable[..., ModelProto]]:
         producer = value.producer()
         return (producer is not None and producer.graph is context.builder.graph) or search(context, value)
 
+    passes = ir_optimizations._OPTIMIZER_PASSES
     output_binding._value_is_graph_connected = connected
+    # It takes values for float64 that were cast to float32, and drops the casts back.
+    kept = tuple(each for each in passes if not each.name.startswith("remove_redundant_casts"))
+    ir_optimizations._OPTIMIZER_PASSES = kept
     gather._CONST_HANDLERS_REGISTERED = False  # it teaches constants to the first graph of a process only
     try:
         yield convert
     finally:
         output_binding._value_is_graph_connected = search
+        ir_optimizations._OPTIMIZER_PASSES = passes
 
 
 def _append_degrees(proto: ModelProto, domain: Domain) -> None:
@@ -235,6 +243,16 @@ def _double_precision_numpy() -> ModuleType:
 
     module.__dict__["arctan2"] = arctan2
     return module
+
+
+def _free_sizes(inputs: Sequence[Tensor]) -> dict[str, tuple[str, int]]:
+    """By the name of each free axis, a required input that has it, and where."""
+    sizes: dict[str, tuple[str, int]] = {}
+    for tensor in inputs:
+        for axis, size in enumerate(tensor.shape):
+            if isinstance(size, str) and not tensor.optional:
+                sizes.setdefault(size, (tensor.name, axis))
+    return sizes
 
 
 def _make_optional(proto: ModelProto, tensor: Tensor, first: Tensor) -> None:

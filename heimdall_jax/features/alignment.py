@@ -89,7 +89,7 @@ def align(i_BRT: Array, q_BRT: Array, lag_BRR: Array, coefficient_BRR: Array, pa
     lag_BR = jnp.clip(lag_BR, -float(most), float(most))
     # Tapered after they are moved, so that all fade alike.
     i, q = tapered(*advance(i_BRT, q_BRT, lag_BR, most))
-    real, imaginary, middle = block_lag_products(i, q, blocks=BLOCKS, hop=HALF_WIDTH, max_lag=HALF_WIDTH)
+    real, imaginary, middle = block_lag_products(i, q, blocks=BLOCKS, max_lag=HALF_WIDTH)
     power = jnp.sum(jnp.sum(real[..., 0], axis=1) * same_receiver(lag_BR), axis=-1)
     terms = _derivatives(*two_sided(real, imaginary))
     offset_BR = relative_to_strongest(strength, residual_offset(terms[0][..., 0], terms[1][..., 0], middle))

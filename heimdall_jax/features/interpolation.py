@@ -126,20 +126,21 @@ def _window(x: Array, index: Array, reach: int) -> Array:
 
 def _powers(fraction: Array) -> Array:
     """(..., DEGREE + 1): 1, d, d^2, ..."""
+    fraction = fraction[..., None]
     square = fraction * fraction
     powers = [jnp.ones_like(fraction), fraction]
     while len(powers) <= DEGREE:
         powers.append(powers[-2] * square)
-    return jnp.stack(powers, axis=-1)
+    return jnp.concatenate(powers, axis=-1)
 
 
 def _power_and_derivatives(terms: Array, fraction: Array) -> tuple[Array, Array, Array]:
     """|C|^2 and its first two derivatives by lag (...), from coefficients (..., 2, 3, DEGREE + 1)."""
-    value, slope, bend = (
-        jnp.sum(part * _powers(fraction)[..., None, :], axis=-1) for part in (terms[..., k, :] for k in range(3))
-    )
-    height = jnp.sum(value**2, axis=-1)
-    return height, 2 * jnp.sum(value * slope, axis=-1), 2 * jnp.sum(slope**2 + value * bend, axis=-1)
+    # (..., 2, 3): both parts' value, slope and bend.
+    found = jnp.sum(terms * _powers(fraction)[..., None, None, :], axis=-1)
+    by_value = jnp.sum(found[..., :1] * found, axis=-2)
+    slopes = jnp.sum(found[..., 1] ** 2, axis=-1)
+    return by_value[..., 0], 2 * by_value[..., 1], 2 * (slopes + by_value[..., 2])
 
 
 def _product(a: Array, b: Array) -> Array:

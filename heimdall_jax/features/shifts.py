@@ -41,12 +41,11 @@ def advance(i_BRT: Array, q_BRT: Array, shift_BR: Array, most: int) -> tuple[Arr
         most: Samples; static.
     """
     reach = HALF_WIDTH + most
-    hop = 2 * reach
-    filters = _toeplitz(_taps(shift_BR, reach), hop)
-    frames = jnp.concatenate([_frames(x, reach, hop) for x in (i_BRT, q_BRT)], axis=2)
+    filters = _toeplitz(_taps(shift_BR, reach), reach)
+    frames = jnp.concatenate([_frames(x, reach) for x in (i_BRT, q_BRT)], axis=2)
     moved = jnp.matmul(frames, filters, precision=jax.lax.Precision.HIGHEST)
     batch, receivers, n_samples = i_BRT.shape
-    moved = moved.reshape(batch, receivers, 2, moved.shape[2] * hop // 2)[..., :n_samples]
+    moved = moved.reshape(batch, receivers, 2, moved.shape[2] * reach // 2)[..., :n_samples]
     return moved[:, :, 0], moved[:, :, 1]
 
 
@@ -61,20 +60,20 @@ def _taps(shift_BR: Array, reach: int) -> Array:
     return sinc * window * (jnp.abs(away) < HALF_WIDTH).astype(away.dtype)
 
 
-def _toeplitz(taps_BRM: Array, hop: int) -> Array:
-    """(B, R, 2 hop, hop) matrices whose column m is the taps moved down by m."""
+def _toeplitz(taps_BRM: Array, reach: int) -> Array:
+    """(B, R, 3 reach, reach) matrices whose column m is the taps moved down by m."""
     *leading, count = taps_BRM.shape
-    row = jnp.concatenate([taps_BRM, jnp.zeros((*leading, 2 * hop + 1 - count), taps_BRM.dtype)], axis=-1)
-    rows = jnp.broadcast_to(row[..., None, :], (*leading, hop, 2 * hop + 1))
+    row = jnp.concatenate([taps_BRM, jnp.zeros((*leading, 3 * reach + 1 - count), taps_BRM.dtype)], axis=-1)
+    rows = jnp.broadcast_to(row[..., None, :], (*leading, reach, 3 * reach + 1))
     # Rows one longer than the matrix: read on, each begins one later.
-    flat = rows.reshape(*leading, hop * (2 * hop + 1))[..., : 2 * hop * hop]
-    return jnp.swapaxes(flat.reshape(*leading, hop, 2 * hop), -1, -2)
+    flat = rows.reshape(*leading, reach * (3 * reach + 1))[..., : 3 * reach * reach]
+    return jnp.swapaxes(flat.reshape(*leading, reach, 3 * reach), -1, -2)
 
 
-def _frames(x_BRT: Array, reach: int, hop: int) -> Array:
-    """(B, R, n, 2 hop): every `hop` samples, from `reach` before them on."""
+def _frames(x_BRT: Array, reach: int) -> Array:
+    """(B, R, n, 3 reach): every `reach` samples, from `reach` before them to `reach` after."""
     batch, receivers, n_samples = x_BRT.shape
-    count = math.ceil(n_samples / hop)
-    padded = jnp.pad(x_BRT, ((0, 0), (0, 0), (reach, (count + 1) * hop - reach - n_samples)))
-    framed = padded.reshape(batch, receivers, count + 1, hop)
-    return jnp.concatenate([framed[:, :, :-1], framed[:, :, 1:]], axis=-1)
+    count = math.ceil(n_samples / reach)
+    padded = jnp.pad(x_BRT, ((0, 0), (0, 0), (reach, (count + 1) * reach - n_samples)))
+    framed = padded.reshape(batch, receivers, count + 2, reach)
+    return jnp.concatenate([framed[:, :, place : place + count] for place in range(3)], axis=-1)

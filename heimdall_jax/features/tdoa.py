@@ -40,6 +40,8 @@ from heimdall_jax.features.weighting import weigh
 FINE_BLOCKS = 4
 """Quarters of the recording show a residual offset as well as shorter blocks do."""
 REFINEMENTS = 2
+OFFSET_STEP_HZ = 2**-10
+"""Of the offsets that refinement starts from; a step moves an arrival by 1e-12 s."""
 SILENCE = 1e-12
 """Mean square, relative to full scale, at or below which a recording holds no signal."""
 LEAST_SNR = 1e-3
@@ -117,7 +119,10 @@ def parts_to_timing(
     i, q, active = _normalise(i, q, jnp.asarray(heard_BR))
     pair = _pairs(active)
     faded = tapered(i, q)
-    offset_hz = _receiver_offsets(*faded, pair, config, sample_rate_hz)
+    # Refined later, so that float32 will do; in steps, so that its rounding in one runtime is not another's.
+    single = [x.astype(jnp.float32) for x in faded]
+    offset_hz = _receiver_offsets(single[0], single[1], pair.astype(jnp.float32), config, sample_rate_hz)
+    offset_hz = jnp.round(offset_hz.astype(i.dtype) / OFFSET_STEP_HZ) * OFFSET_STEP_HZ
     found = _correlate(*faded, pair, offset_hz, config, sample_rate_hz)
     turned = remove_offset(i, q, found.receiver_hz, sample_rate_hz)
     most = config.max_lag - config.half_width + 1
@@ -174,7 +179,7 @@ def _receiver_offsets(
     """Each receiver's frequency (B, R) in hertz, relative to no one in particular."""
     n_samples, sought = i_BRT.shape[-1], config.max_lag - config.half_width
     blocks = math.ceil(n_samples / config.block)
-    real, imaginary, middle = block_lag_products(i_BRT, q_BRT, blocks=blocks, hop=sought, max_lag=sought)
+    real, imaginary, middle = block_lag_products(i_BRT, q_BRT, blocks=blocks, max_lag=sought)
     middle_s = middle / sample_rate_hz
     pair_hz, coefficient = search_offset(real, imaginary, middle_s, config.max_offset_hz)
     strength = pair_snr(coefficient) * pair_BRR
@@ -192,7 +197,7 @@ def _correlate(
 ) -> _Correlation:
     """All lags of the whole recording, the offsets removed and refined, and the peaks."""
     i, q = remove_offset(i_BRT, q_BRT, offset_hz_BR, sample_rate_hz)
-    real, imaginary, middle = block_lag_products(i, q, blocks=FINE_BLOCKS, hop=config.max_lag, max_lag=config.max_lag)
+    real, imaginary, middle = block_lag_products(i, q, blocks=FINE_BLOCKS, max_lag=config.max_lag)
     gain = jnp.asarray(1 / taper_loss(i.shape[-1], config.max_lag), i.dtype)[(None,) * 4]
     real, imaginary = (part * gain for part in two_sided(real, imaginary))
     middle_s = middle / sample_rate_hz

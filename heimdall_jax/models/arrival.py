@@ -138,10 +138,9 @@ def _descend(
         length = jnp.sqrt(jnp.sum(step_m * step_m, axis=-1, keepdims=True))
         curve_m, _ = _step(rows._replace(arrivals_BKR=bend(step_m), prior_BKP=jnp.zeros_like(rows.prior_BKP)))
         step_m = step_m + _cut(curve_m, 0.5 * length)
-        before, after = (
-            _cost(*fixed, at, temper * spacing_m, origin_deg)[..., None] for at in (place_m, place_m + step_m)
-        )
-        better = after <= before + 1e-3
+        before = jnp.sum(rows.arrivals_BKR**2, axis=-1) + jnp.sum(rows.prior_BKP**2, axis=-1)
+        after = _cost(*fixed, place_m + step_m, temper * spacing_m, origin_deg)
+        better = (after <= before + 1e-3)[..., None]
         place_m = jnp.where(better, place_m + step_m, place_m)
         return (place_m, jnp.where(better, jnp.maximum(radius_m, 2.0 * length), 0.3 * length)), None
 

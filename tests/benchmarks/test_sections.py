@@ -67,7 +67,7 @@ def test_features_are_measured_and_written(monkeypatch, tmp_path):
 
 def test_the_peer_of_correlations_does_the_same_work():
     iq = features.noise((2, 3, 1_000))
-    real, imaginary = two_sided(*block_lag_products(jnp.real(iq), jnp.imag(iq), blocks=1, hop=8, max_lag=8)[:2])
+    real, imaginary = two_sided(*block_lag_products(jnp.real(iq), jnp.imag(iq), blocks=1, max_lag=8)[:2])
     ours = np.asarray(real[:, 0]) + 1j * np.asarray(imaginary[:, 0])
     theirs = features._vdot(iq, 8)
     pairs = [(one, other) for one in range(3) for other in range(one)]

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 from scipy.special import erf
 
-from heimdall_jax.export.double import use_known_operators
+from heimdall_jax.export.double import narrow_constants, use_known_operators
 from heimdall_jax.export.session import open_session
 
 
@@ -25,6 +25,25 @@ def test_float64_operators_are_good_to_1e_13(operator, wanted):
     """Against SciPy's and NumPy's; in float32 the error would be 1e-7."""
     x = np.concatenate([np.linspace(-9, 9, 4001), [0.0, -1e-9, 1e-9, -40.0, 40.0]])
     np.testing.assert_allclose(run(operator, x), wanted(x), rtol=0, atol=1e-13)
+
+
+def test_constants_that_meet_float32_are_narrowed():
+    """x in float64 and in float32, each with the same float64 constant, which one of them cannot take."""
+    info = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [2]) for name in ("x", "y")]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["narrow"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["narrow", "third"], ["single"]),
+        helper.make_node("Cast", ["single"], ["wide"], to=TensorProto.DOUBLE),
+        helper.make_node("Mul", ["wide", "third"], ["y"]),
+    ]
+    third = helper.make_tensor("third", TensorProto.DOUBLE, [], [1 / 3])
+    graph = helper.make_graph(nodes, "two", info[:1], info[1:], [third])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
+    narrow_constants(model.graph)
+    x = np.array([1.0, 0.1])
+    got = open_session(model.SerializeToString()).run(["y"], {"x": x})[0]
+    wanted = (x.astype(np.float32) * np.float32(1 / 3)).astype(np.float64) * (1 / 3)
+    np.testing.assert_array_equal(got, wanted)
 
 
 def test_the_approximate_activation_is_what_jax_takes_for_it():

@@ -1,0 +1,70 @@
+"""Graphs without arithmetic of shapes say the same."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import pytest
+
+from heimdall_jax.export.onnx import _trace
+from heimdall_jax.export.session import open_session
+from heimdall_jax.export.signature import Tensor
+from heimdall_jax.export.simplify import infer, simplify
+
+PAIRS = Tensor("x", "float32", ("B", "R"), ("batch", "receiver"), "", "")
+
+
+def looped(x_BR: jax.Array) -> jax.Array:
+    """Broadcasts, reshapes and a loop, of any batch and any receivers."""
+    apart = x_BR[:, :, None] - x_BR[:, None, :]
+    weight = jnp.where(apart > 0, apart, 0.0).reshape(x_BR.shape[0], x_BR.shape[1], x_BR.shape[1], 1)
+
+    def step(place: jax.Array, pull: jax.Array) -> tuple[jax.Array, None]:
+        return place + pull * jnp.sum(weight[..., 0] * (place[:, None, :] - x_BR[:, :, None]), axis=1), None
+
+    return jax.lax.scan(step, x_BR, jnp.asarray([0.1, 0.01], x_BR.dtype))[0]
+
+
+def converted() -> onnx.ModelProto:
+    proto = _trace(looped, [PAIRS], names=["x"], outputs=["y"], double=False)
+    del proto.graph.value_info[:]
+    return proto
+
+
+def operators(graph: onnx.GraphProto) -> list[str]:
+    found = []
+    for node in graph.node:
+        found.append(node.op_type)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                found += operators(attribute.g)
+    return found
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (4, 7), (2, 1)])
+def test_it_gives_the_same_numbers_of_any_size(shape):
+    x = np.random.default_rng(0).standard_normal(shape, np.float32)
+    before, after = converted(), converted()
+    simplify(after, {"B": ("x", 0), "R": ("x", 1)})
+    onnx.checker.check_model(after, full_check=True)
+    answers = [open_session(proto.SerializeToString()).run(None, {"x": x})[0] for proto in (before, after)]
+    np.testing.assert_array_equal(*answers)
+
+
+def test_sizes_are_asked_for_once():
+    proto = converted()
+    before = operators(proto.graph)
+    simplify(proto, {"B": ("x", 0), "R": ("x", 1)})
+    after = operators(proto.graph)
+    assert before.count("Shape") > 4
+    assert after.count("Shape") <= 2
+    assert len(after) < 0.7 * len(before)
+
+
+def test_shapes_are_known_inside_a_loop():
+    proto = converted()
+    infer(proto)
+    loop = next(node for node in proto.graph.node if node.op_type == "Loop")
+    body = next(attribute.g for attribute in loop.attribute if attribute.name == "body")
+    known = [[size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim] for value in body.input]
+    assert ["B", "R"] in known
