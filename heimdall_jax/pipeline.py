@@ -272,6 +272,8 @@ def _cache(config: Config, run_folder: Path) -> Path:
 def _remember_compilations(runs: Path) -> None:
     """Keep compiled programs beside the runs: a second start skips seconds of compiling."""
     jax.config.update("jax_compilation_cache_dir", str((runs / "cache" / "xla").resolve()))
+    # Small ones, too: making a model compiles a hundred.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @contextlib.contextmanager
