@@ -84,6 +84,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             run = _recalibrated(out, data, fit.held_out)
             metrics = measure(run, data, own=data)
             write_metrics(out / METRICS, metrics)
+            jax.clear_caches()  # compiled programs that nobody calls again: hundreds of megabytes
             delivered = deliver(run, data, metrics, tracker, precisions=config.export.precisions)
     files: dict[str, Path | str] = {"run": out, "model": out / MODEL}
     files |= {entry.precision: out / entry.file for entry in delivered.smaller if entry.accepted}
