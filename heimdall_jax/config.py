@@ -11,32 +11,14 @@ from typing import Any, Literal
 
 import yaml
 
+from heimdall_jax.credentials import refuse_secret
 from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.export_settings import ExportConfig
 from heimdall_jax.feature_settings import FeatureConfig, TimingConfig
 from heimdall_jax.propagation import RadioMapConfig
+from heimdall_jax.store_settings import DataConfig, TrackingConfig
 from heimdall_jax.trees import build
 from heimdall_jax.worlds import TIMING_WORLD, WorldConfig
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Where the sessions come from and how they are split."""
-
-    source: Literal["simulation", "powder", "catalogue", "prepared"] = "simulation"
-    path: str = ""
-    """Folder of the data set (powder, catalogue, prepared)."""
-    split: str = "random"
-    """random, time, block, none, or a JSON file whose keys name the test transmissions."""
-    validation_fraction: float = 0.15
-    """Share of the training rows held out for validation."""
-    validation_seed: int = 0
-    limit: int | None = None
-    """Train on at most this many transmissions."""
-    min_receivers: int = 3
-    """Transmissions heard by fewer are skipped and counted."""
-    cache: str = ""
-    """Folder for cached features; empty: `cache` beside the run folder."""
 
 
 @dataclass(frozen=True)
@@ -114,18 +96,6 @@ class TrainingConfig:
     prefetch: int = 8
 
 
-@dataclass(frozen=True)
-class TrackingConfig:
-    """MLflow."""
-
-    enabled: bool = True
-    uri: str = ""
-    """Tracking server; empty: SQLite beside the run folder."""
-    experiment: str = "heimdall"
-    registered_name: str = "heimdall-net"
-    alias: str = "candidate"
-
-
 POSITIVE = (
     "data.min_receivers",
     *(f"model.{name}" for name in ("receivers", "width", "depth", "heads", "sigma_min_m", "sigma_max_m")),
@@ -178,6 +148,8 @@ class Config:
 
     def __post_init__(self) -> None:
         self.export.check(self.model.name, timing=self.model.timing)
+        for name, url in self.urls().items():
+            refuse_secret(f"config {name}", url)
         for names, low, high, allowed in (
             (POSITIVE, math.nextafter(0.0, 1.0), math.inf, "above 0"),
             (NOT_NEGATIVE, 0.0, math.inf, "0 or more"),
@@ -189,6 +161,16 @@ class Config:
                     value = getattr(value, part)
                 if value is not None and not low <= value < high:
                     raise ConfigError(explain(f"config {name}", got=value, allowed=allowed, cure="Correct the value."))
+
+    def urls(self) -> dict[str, str]:
+        """Settings that may be URLs."""
+        data, tracking = self.data, self.tracking
+        return {
+            "data.path": data.path,
+            "data.objects": data.objects,
+            "tracking.uri": tracking.uri,
+            "export.publish": self.export.publish,
+        }
 
 
 POWDER = Config(

@@ -1,4 +1,4 @@
-"""Which smaller files a run leaves beside its model (`export/shrink.py`). Imports no JAX."""
+"""Which smaller files a run leaves beside its model (`export/shrink.py`), and where it is published. Imports no JAX."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Smaller files beside `model.onnx`.
+    """Smaller files beside `model.onnx`, and where a finished model goes.
 
     Raises:
         ConfigError: A precision is unknown or told twice.
@@ -21,6 +21,8 @@ class ExportConfig:
 
     precisions: tuple[Precision, ...] = ()
     """Also write model_float16.onnx, model_int8.onnx or both, refused where the test error grows by more than 2 %."""
+    publish: str = ""
+    """Store to publish the model in, as s3://heimdall-models or a folder; empty: none."""
 
     def __post_init__(self) -> None:
         if not set(self.precisions) <= set(PRECISIONS) or len(set(self.precisions)) < len(self.precisions):

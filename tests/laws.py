@@ -12,18 +12,40 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "heimdall_jax"
 
-BASE = {"errors", "types", "config", "worlds", "feature_settings", "geodesy"}
+BASE = {
+    "errors",
+    "patience",
+    "credentials",
+    "store_settings",
+    "types",
+    "config",
+    "worlds",
+    "feature_settings",
+    "geodesy",
+}
 EVERYTHING = None
 MAY_IMPORT: dict[str, set[str] | None] = {
     # One direction: sources, features, models, training, evaluation, export, registry.
     "errors": set(),
+    "patience": {"errors"},
+    "credentials": {"errors"},
     "types": {"errors"},
     "trees": {"errors"},
     "worlds": set(),
     "propagation": set(),
     "feature_settings": set(),
+    "store_settings": set(),
     "export_settings": {"errors"},
-    "config": {"errors", "trees", "worlds", "feature_settings", "propagation", "export_settings"},
+    "config": {
+        "errors",
+        "credentials",
+        "trees",
+        "worlds",
+        "feature_settings",
+        "propagation",
+        "export_settings",
+        "store_settings",
+    },
     "geodesy": {"errors"},
     "store": BASE,
     "trackers": BASE,
@@ -68,8 +90,8 @@ DOORS = {
 }
 NO_JAX = (
     *("sources", "registry", "types", "errors", "config", "worlds", "feature_settings", "propagation"),
-    *("trees", "geodesy", "export_settings"),
-    *("store", "tracking", "trackers"),
+    *("trees", "geodesy", "export_settings", "store_settings"),
+    *("store", "tracking", "trackers", "patience", "credentials"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}
 PURE = ("features", "models")

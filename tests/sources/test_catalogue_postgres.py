@@ -1,13 +1,6 @@
 """The same catalogue in PostgreSQL, on a server of our own."""
 
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
 import uuid
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,35 +10,13 @@ from heimdall_jax.errors import StorageError
 from heimdall_jax.sources.catalogue import CatalogueSource, embedded
 from heimdall_jax.sources.catalogue_sql import create_catalogue
 from heimdall_jax.store import MemoryStore
+from tests import servers
 
 
 @pytest.fixture
 def postgres():
-    """A PostgreSQL server of our own on a free port; it refuses to run as root, so it runs as its own user."""
-    pytest.importorskip("psycopg")
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not binaries:
-        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    base = Path(tempfile.mkdtemp(prefix="heimdall-pg-"))
-    user = pwd.getpwnam("postgres")
-    shutil.chown(base, user.pw_uid, user.pw_gid)
-    owner = {"user": "postgres", "group": "postgres", "extra_groups": [], "cwd": "/"}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    initdb = [binaries[-1] / "initdb", "-D", base / "data", "-U", "hj", "-A", "trust", "-E", "UTF8", "--no-sync"]
-    subprocess.run(initdb, check=True, **owner, **quiet)
-    command = [binaries[-1] / "postgres", "-D", base / "data", "-p", str(port), "-k", base]
-    server = subprocess.Popen([*command, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"], **owner, **quiet)
-    for _ in range(100):
-        if subprocess.run([binaries[-1] / "pg_isready", "-h", "127.0.0.1", "-p", str(port)], **quiet).returncode == 0:
-            break
-        time.sleep(0.1)
-    yield f"postgresql://hj@127.0.0.1:{port}/postgres"
-    server.terminate()
-    server.wait()
-    shutil.rmtree(base)
+    with servers.postgresql() as server:
+        yield server.url
 
 
 @pytest.mark.servers
