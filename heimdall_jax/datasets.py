@@ -14,6 +14,7 @@ import numpy as np
 from heimdall_jax.config import Config
 from heimdall_jax.errors import ConfigError, DataError, explain
 from heimdall_jax.features.extract import samples_needed
+from heimdall_jax.memory import trim
 from heimdall_jax.simulation.sessions import ENDLESS, SimulatedSessions
 from heimdall_jax.simulation.world import World
 from heimdall_jax.sources.powder import read_powder
@@ -240,6 +241,7 @@ def simulated_side(
         min_receivers=config.data.min_receivers,
         progress=progress,
     )
+    trim()
     return dataset, sessions
 
 

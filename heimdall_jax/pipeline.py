@@ -28,6 +28,7 @@ from heimdall_jax.export.bundle import write_atomically
 from heimdall_jax.export.table import smaller_table
 from heimdall_jax.faults import measure_faults
 from heimdall_jax.mapping import fill_map, radio_map
+from heimdall_jax.memory import give_back
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.models.recalibration import NEUTRAL
 from heimdall_jax.report import FIGURES, track_report, write_report
@@ -81,10 +82,11 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         start_tracking(tracker, config, out)
         with _ending(tracker):
             _fit(config, data, fit, out, tracker, display)
+            give_back()
             run = _recalibrated(out, data, fit.held_out)
             metrics = measure(run, data, own=data)
             write_metrics(out / METRICS, metrics)
-            jax.clear_caches()  # compiled programs that nobody calls again: hundreds of megabytes
+            give_back()
             delivered = deliver(run, data, metrics, tracker, precisions=config.export.precisions)
     files: dict[str, Path | str] = {"run": out, "model": out / MODEL}
     files |= {entry.precision: out / entry.file for entry in delivered.smaller if entry.accepted}

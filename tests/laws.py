@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "trackers": BASE,
     "tracking": BASE | {"trackers"},
     "display": BASE,
+    "memory": set(),
     "sources": BASE | {"store"},
     "simulation": BASE,
     "features": {"errors", "types", "config", "geodesy"},
