@@ -28,7 +28,7 @@ from heimdall_jax.export.bundle import write_atomically
 from heimdall_jax.export.table import smaller_table
 from heimdall_jax.faults import measure_faults
 from heimdall_jax.mapping import fill_map, radio_map
-from heimdall_jax.memory import give_back
+from heimdall_jax.memory import give_back, trim
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.models.recalibration import NEUTRAL
 from heimdall_jax.report import FIGURES, track_report, write_report
@@ -51,7 +51,7 @@ from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.cost import peak_flops_per_s
 from heimdall_jax.training.loop import Loop, Progress
 from heimdall_jax.training.map_fit import HeldOut
-from heimdall_jax.training.step import Trainer
+from heimdall_jax.training.step import Trainer, TrainState
 
 CONDITIONS, FAULTS = "conditions.json", "faults.json"
 
@@ -220,6 +220,12 @@ def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, dis
     """Train from the run's last checkpoint, or from the start, to the end."""
     assert data.validation is not None
     validation, training, trainer = data.validation, config.training, fit.trainer
+
+    def validate(state: TrainState) -> dict[str, float]:
+        metrics = trainer.evaluate(state, batches_of(config, validation))
+        trim()
+        return metrics
+
     with Checkpoints(out / CHECKPOINTS) as checkpoints:
         state, progress, latest = trainer.start(), Progress(), checkpoints.latest()
         if latest is not None:
@@ -228,7 +234,7 @@ def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, dis
         loop = Loop(
             trainer=trainer,
             batches=lambda start: iterate(fit.batches, start, training.prefetch),
-            validate=lambda state: trainer.evaluate(state, batches_of(config, validation)),
+            validate=validate,
             checkpoints=checkpoints,
             tracker=tracker,
             config=training,

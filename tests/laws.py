@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "models": BASE,
     "training": BASE | {"features", "models", "tracking", "trackers"},
     "evaluation": BASE | {"simulation"},
-    "export": BASE | {"features", "models"},
+    "export": BASE | {"features", "models", "memory"},
     "registry": BASE | {"store", "tracking", "trackers", "export"},
     # Only these join rooms: pipeline and the parts it is made of.
     "pipeline": EVERYTHING,

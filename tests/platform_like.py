@@ -38,23 +38,33 @@ SESSION_DEFECTS = {
 """What `add_session` is told instead, and how many sessions are so."""
 
 
-def _wrong_dtype(data: bytes) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, np.load(io.BytesIO(data)).astype(np.complex128))
-    return stream.getvalue()
+def _rewritten(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[bytes], bytes]:
+    def spoil(data: bytes) -> bytes:
+        stream = io.BytesIO()
+        np.save(stream, change(np.load(io.BytesIO(data))))
+        return stream.getvalue()
+
+    return spoil
 
 
 OBJECT_DEFECTS: dict[str, tuple[Callable[[bytes], bytes | None], int]] = {
-    "missing object": (lambda data: None, 4),
-    "wrong length": (lambda data: data[:-800], 4),
-    "wrong dtype": (_wrong_dtype, 4),
+    "recording missing in the store": (lambda data: None, 4),
+    "recording of another length than the catalogue says": (_rewritten(lambda iq: iq[:-100]), 4),
+    "recording that is not complete, one-dimensional complex64": (_rewritten(lambda iq: iq.astype(np.complex128)), 4),
 }
 METADATA_DEFECTS: dict[str, tuple[Callable[[bytes], bytes | None], int]] = {
-    "timing absent": (lambda data: None, 4),
-    "timing impossible": (lambda data: b'{"clock_sigma_s": -1.0, "start_time_ns": 1}', 4),
+    "recording without timing metadata, timing masked": (lambda data: None, 4),
+    "recording with impossible timing metadata, timing masked": (lambda data: b'{"clock_sigma_s": -1.0}', 4),
 }
+"""What becomes of the first recording of so many sessions, or of its metadata."""
+FEW = "session with fewer than 3 readable measurements"
 TOO_FEW = 5
 """Sessions that two receivers heard."""
+DEFECTS = {
+    name: count for table in (SESSION_DEFECTS, OBJECT_DEFECTS, METADATA_DEFECTS) for name, (_, count) in table.items()
+}
+DEFECTS |= {FEW: TOO_FEW}
+"""How often the report of what was skipped or masked must name each."""
 
 
 def write_platform(folder: Path, good: int = 260) -> int:

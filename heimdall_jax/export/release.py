@@ -18,6 +18,7 @@ from heimdall_jax.export.bundle import Manifest, read_bundle, write_atomically, 
 from heimdall_jax.export.from_iq import FromIq, raw_names, takes_iq
 from heimdall_jax.export.graph_check import check_same_graph, parse_graph
 from heimdall_jax.export.signature import Tensor, describe_inputs
+from heimdall_jax.memory import trim
 from heimdall_jax.models.build import input_names
 from heimdall_jax.models.receiver_set import ReceiverSetNet
 from heimdall_jax.types import Domain, Sample
@@ -53,6 +54,7 @@ def export_model(
     model, inputs = _exported(model, config, domain), _describe(config, samples)
     path = folder / "model.onnx"
     outputs = onnx.to_onnx(model, path, inputs=inputs, domain=domain)
+    trim()
     report = parity.compare(model, path.read_bytes(), samples, inputs=inputs, domain=domain).check()
     kept = io.BytesIO()
     np.savez_compressed(kept, allow_pickle=False, **{tensor.name: samples[tensor.name] for tensor in inputs})
