@@ -87,6 +87,7 @@ DOORS = {
     "botocore": "store.py",
     "sqlalchemy": "sources/catalogue",
     "celery": "jobs/",
+    "apache_beam": "sources/beam.py",
 }
 NO_JAX = (
     *("sources", "registry", "types", "errors", "config", "worlds", "feature_settings", "propagation"),
