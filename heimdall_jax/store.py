@@ -178,6 +178,8 @@ class FolderStore:
     def _found(self, prefix: str) -> dict[str, os.stat_result]:
         """Every whole file whose key starts with `prefix`; other folders are not looked into."""
         found: dict[str, os.stat_result] = {}
+        if {"", ".", ".."} & set(prefix.split("/")[:-1]):
+            return found
         for folder, below, names in os.walk(self.root / prefix.rpartition("/")[0]):
             start = Path(folder).relative_to(self.root).as_posix().removeprefix(".")
             start = f"{start}/" if start else ""

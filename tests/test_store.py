@@ -87,7 +87,8 @@ def test_stamps_change_with_the_objects(store):
     after = store.stamps("sessions/1")
     assert after["sessions/1/a"] != before["sessions/1/a"]
     assert after["sessions/12/a"] == before["sessions/12/a"]
-    assert store.stamps("none/at/all") == {}
+    for nowhere in ("none/at/all", "../", "sessions/../", "/"):
+        assert store.stamps(nowhere) == {}
 
 
 def test_a_long_list_comes_in_pages(s3_url):
