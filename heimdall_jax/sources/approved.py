@@ -22,12 +22,10 @@ from heimdall_jax.errors import DataError, StorageError, explain
 from heimdall_jax.sources.approved_before import Before, read_before
 from heimdall_jax.sources.approved_records import Origin, Shard, Work, shard_ends
 from heimdall_jax.sources.beam import beam_settings, workers_errors
-from heimdall_jax.sources.catalogue import CatalogueSession, CatalogueSource, embedded
-from heimdall_jax.sources.contents import WatchedStore, contents
+from heimdall_jax.sources.catalogue import CatalogueSource, open_catalogue
+from heimdall_jax.sources.eligible import CatalogueSession
 from heimdall_jax.sources.prepared import held_tests, remove_unfinished, run_builder, write_split, writing
-from heimdall_jax.sources.rows import BUCKET
 from heimdall_jax.sources.sides import HOW, SIDES, Rule, draw_rule
-from heimdall_jax.store import open_store
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def prepare_approved(
     out: str | Path,
     spec: str = "random",
     *,
-    objects: str = f"s3://{BUCKET}",
+    objects: str = "",
     min_receivers: int = 3,
     validation_fraction: float = 0.15,
     runner: str | None = None,
@@ -53,16 +51,16 @@ def prepare_approved(
 ) -> Written:
     """Make the prepared set in a folder hold a catalogue's approved sessions, all of them and no others.
 
-    A session that is in the set already is read again only where its rows, the stations, or the beginning, size or
-    metadata of its recordings changed. It stays on its side for good; new ones get theirs by `sides.Rule`. Where
+    A session that is in the set already is read again only where its rows or the stations changed, or an object was
+    written anew: a recording or its metadata. It stays on its side for good; new ones get theirs by `sides.Rule`. Where
     nothing changed, nothing is written.
 
     Args:
         path: The catalogue's folder, or the URL of its database.
         out: Folder, made where it is missing; with `runner` all workers must see it under this name.
         spec: `random`, `time`, `block` or `none`.
-        objects: Store of the recordings, where the database is at a URL.
-        min_receivers: Sessions with fewer readable measurements are skipped and counted.
+        objects: URL of the recordings' store; empty: the folder's own, or with a URL the platform's bucket.
+        min_receivers: Sessions with fewer measurements are skipped and counted.
         validation_fraction: Expected share of the sessions that are not test.
         runner: Apache Beam's (`direct`, `FlinkRunner`, …); None writes in this process.
         runner_options: Its command-line options.
@@ -76,12 +74,9 @@ def prepare_approved(
     root = Path(out).absolute()
     with writing(root), _alone(root):
         before = read_before(root, spec, validation_fraction)
-        url, objects_store = (str(path), open_store(objects)) if "://" in str(path) else embedded(path)
-        store = WatchedStore(objects_store)
-        source = CatalogueSource(url, store, min_receivers=min_receivers)
-        store.watched = False
+        source = open_catalogue(path, store=objects, min_receivers=min_receivers)
         rule = before.rule if before else draw_rule(source.transmissions, spec, validation_fraction)
-        plan = Plan(source, rule, _by_side(source.transmissions, rule, before), contents(source, store), before)
+        plan = Plan(source, rule, _by_side(source.transmissions, rule, before), _contents(source), before)
         remove_unfinished(root)
         with workers_errors(runner):
             folder = plan.write(root, settings)
@@ -135,7 +130,7 @@ class Plan:
     def _write_version(self, root: Path, settings: dict[str, Any]) -> Path:
         from heimdall_jax.sources.builders import ApprovedSessions, tfds
 
-        first = ApprovedSessions.VERSION
+        first: Any = ApprovedSessions.VERSION
         patch = int(self.before.folder.name.rpartition(".")[2]) + 1 if self.before else first.patch
         config = tfds.core.BuilderConfig(name=self.rule.spec, version=f"{first.major}.{first.minor}.{patch}")
         options = {"data_dir": str(root), "file_format": "array_record", "config": config}
@@ -176,6 +171,14 @@ class Plan:
             "transmissions": overview,
             "contents": {side: [self.hashes[row.session_id] for row in rows[side]] for side in rows},
         }
+
+
+def _contents(source: CatalogueSource) -> dict[str, str]:
+    """By session, what is other when its record would be."""
+    from heimdall_jax.sources.builders import ApprovedSessions
+
+    form: Any = ApprovedSessions.VERSION
+    return {name: f"{form.major}.{form.minor} {content}" for name, content in source.contents().items()}
 
 
 def _by_side(rows: Sequence[CatalogueSession], rule: Rule, before: Before | None) -> dict[str, list[int]]:

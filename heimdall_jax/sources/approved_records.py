@@ -9,7 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from heimdall_jax.sources.catalogue import CatalogueSession, CatalogueSource
+from heimdall_jax.sources.catalogue import CatalogueSource
+from heimdall_jax.sources.eligible import CatalogueSession
 from heimdall_jax.types import Session
 
 SHARD_SESSIONS = 64
@@ -63,7 +64,7 @@ class Work:
         if not self._held:
             import tensorflow_datasets as tfds
 
-            builder: Any = tfds.builder_from_directory(self.before)
+            builder: Any = tfds.builder_from_directory(str(self.before))
             self._held = {side: builder.as_data_source(split=side) for side in builder.info.splits}
         return self._held[origin.side][origin.record]
 

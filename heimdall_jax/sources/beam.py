@@ -27,8 +27,8 @@ def beam_settings(runner: str, options: str = "") -> dict[str, Any]:
         ConfigError: Beam is not installed, or it has no such runner or takes no such options.
     """
     try:
-        import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
+        from apache_beam.runners.runner import create_runner
     except ImportError as error:
         cure = "pip install 'heimdall-jax[beam]'"
         raise ConfigError(
@@ -40,7 +40,7 @@ def beam_settings(runner: str, options: str = "") -> dict[str, Any]:
         # Beam reads options when it needs them, and ends the process where it cannot.
         with contextlib.redirect_stderr(said):
             settings.get_all_options()
-        made = beam.runners.runner.create_runner(DIRECT if runner == "direct" else runner)
+        made = create_runner(DIRECT if runner == "direct" else runner)
     except (ValueError, ImportError, AttributeError, SystemExit) as error:
         got, allowed = f"{runner} {options}".strip(), "direct, FlinkRunner, SparkRunner, DataflowRunner or another"
         cure = f"Beam says: {_last_line(said.getvalue() or str(error))}"

@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.splits import SplitDict
 
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.sources.powder import read_powder
@@ -45,10 +46,11 @@ FEATURES = {
     "altitude_m": _tensor(np.float64, None),
     "clock_sigma_s": _tensor(np.float64, None),
     "snr_db": _tensor(np.float32, None),
+    "masked": tfds.features.Text(),
 }
 """A session: NaN where it has no truth, rate or frequency; `iq` is all receivers' samples in a row, real, imaginary.
 
-`altitude_m` and `clock_sigma_s` are empty where it has none.
+`altitude_m`, `clock_sigma_s` and `snr_db` are empty where it has none; `masked` has a reason in each line.
 """
 
 
@@ -75,7 +77,7 @@ class SessionsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     File by file: TFDS's other builders keep a whole side, in memory up to 1 GB and through TensorFlow beyond.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
 
     def __init__(
         self,
@@ -176,16 +178,17 @@ class ApprovedSessions(SessionsBuilder):
     ) -> None:
         if not self._files:
             self.find(dl_manager)
-        written = []
+        written: list[Any] = []
         for side, files in self._files.items():
             # One by one: with Beam, TFDS writes the sides before once more with every further side.
             self._side = side
             super()._download_and_prepare(dl_manager, download_config)
             # With Beam, TFDS sorts the counts of files by name: 0, 1, 10, 2.
-            written.append(self.info.splits[side].replace(shard_lengths=[len(file) for file in files]))
+            info: Any = self.info.splits[side]
+            written.append(info.replace(shard_lengths=[len(file) for file in files]))
         for counts in self.data_path.glob("*.shard_infos.json"):
             counts.unlink()
-        self.info.set_splits(tfds.core.splits.SplitDict(written))
+        self.info.set_splits(SplitDict(written))
         self._metadata().update(self._about)
 
 
@@ -223,6 +226,7 @@ def encode(session: Session) -> dict[str, Any]:
         "altitude_m": _or_empty(session.altitude_m_R),
         "clock_sigma_s": _or_empty(session.clock_sigma_s_R),
         "snr_db": _or_empty(session.snr_db_R, np.float32),
+        "masked": "\n".join(session.masked),
     }
 
 

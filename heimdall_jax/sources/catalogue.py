@@ -181,15 +181,26 @@ class CatalogueSource:
         Raises:
             StorageError: The store cannot be reached.
         """
-        digest = hashlib.sha256(repr((VERSION, self._iq, self._samples, self._stations)).encode())
+        return hashlib.sha256("".join(self.contents().values()).encode()).hexdigest()
+
+    def contents(self) -> dict[str, str]:
+        """The fingerprint of each session by its key.
+
+        Raises:
+            StorageError: The store cannot be reached.
+        """
+        shared = hashlib.sha256(repr((VERSION, self._iq, self._samples, self._stations)).encode())
         stamps = self._stamps() if self._iq else {}
+        found = {}
         for row in self.transmissions:
+            digest = shared.copy()
             digest.update(repr(row).encode())
             for measurement in row.measurements:
                 if measurement is not None and measurement.key is not None:
-                    found = stamps.get(measurement.key), stamps.get(metadata_name(measurement.key))
-                    digest.update(repr(found).encode())
-        return digest.hexdigest()
+                    stamped = stamps.get(measurement.key), stamps.get(metadata_name(measurement.key))
+                    digest.update(repr(stamped).encode())
+            found[row.session_id] = digest.hexdigest()
+        return found
 
     def _stamps(self) -> dict[str, str]:
         """Of all objects beside the recordings: of a few folders each by itself, of many in lists begun at once."""

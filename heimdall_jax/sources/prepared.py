@@ -98,6 +98,7 @@ class PreparedSource:
             altitude_m_R=record["altitude_m"] if record["altitude_m"].size else None,
             clock_sigma_s_R=record["clock_sigma_s"] if record["clock_sigma_s"].size else None,
             snr_db_R=record["snr_db"] if record["snr_db"].size else None,
+            masked=tuple(record["masked"].decode().splitlines()),
         )
 
 
@@ -128,8 +129,8 @@ def open_prepared(folder: str | Path, sides: str | None = None) -> PreparedSourc
 
     try:
         builder: Any = tfds.builder_from_directory(found[0])
-        if "clock_sigma_s" not in builder.info.features:
-            raise ValueError(f"version {builder.version}, which holds no clocks")
+        if "masked" not in builder.info.features:
+            raise ValueError(f"version {builder.version}, which does not say what was masked")
         held = sorted(builder.info.metadata["transmissions"])
         asked = held if sides is None else sides.split("+")
         for side in asked:

@@ -18,10 +18,10 @@ import pytest
 from heimdall_jax.errors import ConfigError, DataError, StorageError
 from heimdall_jax.sources import approved, approved_records
 from heimdall_jax.sources.approved import Written, prepare_approved
-from heimdall_jax.sources.catalogue import embedded, open_catalogue
+from heimdall_jax.sources.catalogue import CatalogueSource, embedded, open_catalogue
 from heimdall_jax.sources.catalogue_sql import create_catalogue
 from heimdall_jax.sources.prepared import open_prepared, prepare
-from heimdall_jax.sources.recordings import HEADER_BYTES, encode_iq
+from heimdall_jax.sources.recordings import encode_iq, metadata_name
 from heimdall_jax.store import FolderStore
 from heimdall_jax.types import Session
 
@@ -30,8 +30,7 @@ from heimdall_jax.types import Session
 def catalogue(tmp_path):
     """Eight sessions, the last two longer, on sides that all three have some of."""
     folder = tmp_path / "catalogue"
-    url, store = embedded(folder)
-    create_catalogue(url)
+    create_catalogue(embedded(folder)[0])
     for index in range(8):
         grow(folder, index)
     return folder
@@ -61,7 +60,7 @@ def reads(monkeypatch):
     get = FolderStore.get
 
     def counted(self, key, length=None):
-        if key.endswith(".npy") and length != HEADER_BYTES:
+        if key.endswith(".npy"):
             keys.append(key)
         return get(self, key, length)
 
@@ -76,6 +75,21 @@ def assert_same(a, b):
             assert (one.dtype, one.shape, one.tobytes()) == (two.dtype, two.shape, two.tobytes()), field.name
         else:
             assert one == two, field.name
+
+
+def test_what_was_masked_is_told(catalogue, tmp_path):
+    """A recording that is missing when its session is read; when it comes, the session is read again."""
+    row = open_catalogue(catalogue).transmissions[3]
+    path = catalogue / "objects" / row.measurements[0].key
+    recording = path.read_bytes()
+    path.unlink()
+    out = tmp_path / "set"
+    prepare_approved(catalogue, out)
+    assert "recording missing in the store" in open_prepared(out)[3].masked
+    assert_holds(out, catalogue)
+    path.write_bytes(recording)
+    assert prepare_approved(catalogue, out).read == 1
+    assert "recording missing in the store" not in open_prepared(out)[3].masked
 
 
 def assert_holds(out, folder):
@@ -105,7 +119,7 @@ def test_a_set_is_the_catalogue(catalogue, tmp_path, reads):
     written = prepare_approved(catalogue, tmp_path / "set")
     assert (written.read, written.kept, written.dropped) == (8, 0, 0)
     assert len(reads) == len(set(reads)) == 24
-    assert written.folder == tmp_path / "set" / "approved_sessions" / "random" / "1.1.0"
+    assert written.folder == tmp_path / "set" / "approved_sessions" / "random" / "1.2.0"
     assert_holds(tmp_path / "set", catalogue)
     held = open_prepared(tmp_path / "set")
     assert held.name == "approved_sessions"
@@ -117,47 +131,40 @@ def test_a_set_is_the_catalogue(catalogue, tmp_path, reads):
 
 
 def test_only_what_changed_is_read(catalogue, tmp_path, reads):
-    out = tmp_path / "set"
-    grow(catalogue, 8, approval="pending")
+    out, (url, store) = tmp_path / "set", embedded(catalogue)
+    pending = grow(catalogue, 8, approval="pending")
     prepare_approved(catalogue, out)
-    before, names = sides(out), [row.session_id for row in open_catalogue(catalogue).transmissions]
-    url, store = embedded(catalogue)
-    catalogues.execute(url, "update recording_sessions set approval_status = 'approved'")  # a new one
-    grow(catalogue, 9)  # another
-    catalogues.execute(url, "update measurements set snr_db = snr_db + 1 where frequency_hz = 1")  # nothing
-    changed = [names[1], names[4], names[5]]
-    row = {name: session for session in open_catalogue(catalogue).transmissions for name in [session.session_id]}
-    one, two, three = (row[name].measurements[-1].key for name in changed)
-    execute = "update measurements set signal_strength_db = -1.5 where iq_data_location like '%{}'"
-    catalogues.execute(url, execute.format(one))
+    before, rows = sides(out), open_catalogue(catalogue).transmissions
+    assert len(before) == 8
+    catalogues.execute(url, "update recording_sessions set approval_status = 'approved'")
+    added = grow(catalogue, 9)
+    one, two, three = (row.measurements[-1].key for row in (rows[1], rows[4], rows[5]))
+    catalogues.execute(url, f"update measurements set signal_strength_db = -1.5 where iq_data_location like '%{one}'")
     store.put(two, encode_iq(catalogues.iq(99)))  # another recording of the same length
-    store.put(three.removesuffix(".npy") + "_metadata.json", b'{"clock_sigma_s": 1e-6}')
-    withdrawn = names[2]
+    store.put(metadata_name(three), b'{"clock_sigma_s": 1e-6}')
+    gone = rows[2].session_id
     catalogues.execute(
-        url, f"update recording_sessions set approval_status = 'rejected' where id = '{withdrawn.replace('-', '')}'"
+        url, f"update recording_sessions set approval_status = 'rejected' where id = '{gone.replace('-', '')}'"
     )
     reads.clear()
     written = prepare_approved(catalogue, out)
-    told = len(open_catalogue(catalogue)) - 9 + written.dropped
-    assert (written.kept, written.dropped, told) == (9 - written.read, 1, 1)
-    assert len(reads) == 3 * written.read
-    needed = {m.key for name in changed[:2] for m in row[name].measurements if m is not None}
-    assert needed <= set(reads)
-    assert written.folder.name == "1.1.1"
-    assert [path.name for path in written.folder.parent.iterdir()] == ["1.1.1"]
+    assert (written.read, written.kept, written.dropped) == (5, 4, 1)
+    new = [row for row in open_catalogue(catalogue).transmissions if row.session_id in (pending, added)]
+    read = [*new, rows[1], rows[4], rows[5]]
+    assert sorted(reads) == sorted(m.key for row in read for m in row.measurements)
+    assert written.folder.name == "1.2.1"
+    assert [path.name for path in written.folder.parent.iterdir()] == ["1.2.1"]
     assert_holds(out, catalogue)
     after = sides(out)
-    assert withdrawn not in after
-    assert {name: side for name, side in after.items() if name in before} == {
-        name: side for name, side in before.items() if name != withdrawn
-    }
+    assert after.keys() == before.keys() - {gone} | {pending, added}
+    assert all(after[name] == before[name] for name in before if name != gone)
     scratch = prepare_approved(catalogue, tmp_path / "scratch")
     assert files(scratch.folder) == files(written.folder), "as one that was prepared at once"
 
 
 def test_where_nothing_changed_nothing_is_written(catalogue, tmp_path, reads):
     prepare_approved(catalogue, tmp_path / "set")
-    (tmp_path / "set" / "approved_sessions" / "random" / "incomplete.X_1.1.1").mkdir()
+    (tmp_path / "set" / "approved_sessions" / "random" / "incomplete.X_1.2.1").mkdir()
     reads.clear()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "set").rglob("*") if path.is_file()}
     written = prepare_approved(catalogue, tmp_path / "set")
@@ -210,12 +217,14 @@ def test_files_hold_so_many_bytes(catalogue, monkeypatch):
 
 
 def test_few_sessions_are_in_memory_at_once(catalogue, tmp_path, monkeypatch):
-    asked = []
-    many = approved.CatalogueSource.__getitems__
+    asked, many = [], CatalogueSource.__getitems__
+
+    def counted(self, numbers):
+        asked.append(len(numbers))
+        return many(self, numbers)
+
     monkeypatch.setattr(approved_records, "READ_SESSIONS", 2)
-    monkeypatch.setattr(
-        approved.CatalogueSource, "__getitems__", lambda self, some: (asked.append(len(list(some))), many(self, some))[1]
-    )
+    monkeypatch.setattr(CatalogueSource, "__getitems__", counted)
     prepare_approved(catalogue, tmp_path / "set")
     assert max(asked) == 2
     assert sum(asked) == 8
@@ -303,18 +312,18 @@ def test_of_two_versions_the_newest_is_read(catalogue, tmp_path):
     """What a kill between the two last steps leaves; 10 is newer than 9."""
     out = tmp_path / "set"
     folder = prepare_approved(catalogue, out).folder
-    os.rename(folder, folder.with_name("1.1.9"))
-    os.rename(prepare_approved(catalogue, tmp_path / "other").folder, folder.with_name("1.1.10"))
-    assert approved.read_before(out, "random", 0.15).folder.name == "1.1.10"
+    os.rename(folder, folder.with_name("1.2.9"))
+    os.rename(prepare_approved(catalogue, tmp_path / "other").folder, folder.with_name("1.2.10"))
+    assert approved.read_before(out, "random", 0.15).folder.name == "1.2.10"
     assert_holds(out, catalogue)
     prepare_approved(catalogue, out)
-    assert [path.name for path in folder.parent.iterdir()] == ["1.1.10"]
+    assert [path.name for path in folder.parent.iterdir()] == ["1.2.10"]
 
 
 def test_sets_that_do_not_fit(catalogue, tmp_path):
     out = tmp_path / "set"
     prepare_approved(catalogue, out)
-    with pytest.raises(ConfigError, match=r"got approved_sessions/random/1\.1\.0; allowed: nothing, or .*/time"):
+    with pytest.raises(ConfigError, match=r"got approved_sessions/random/1\.2\.0; allowed: nothing, or .*/time"):
         prepare_approved(catalogue, out, "time")
     with pytest.raises(ConfigError, match=r"validation_fraction: got 0\.3; allowed: 0\.15, with which"):
         prepare_approved(catalogue, out, validation_fraction=0.3)
@@ -322,13 +331,13 @@ def test_sets_that_do_not_fit(catalogue, tmp_path):
     source = open_catalogue(catalogue)
     about = {"receivers": list(source.receivers), "origin_deg": list(source.origin_deg)}
     prepare(other, {"test": source}, about=about, name="simulated_network")
-    with pytest.raises(ConfigError, match=r"got simulated_network/1\.1\.0.*Choose another folder"):
+    with pytest.raises(ConfigError, match=r"got simulated_network/1\.2\.0.*Choose another folder"):
         prepare_approved(catalogue, other)
     before = files(out)
-    (out / "approved_sessions" / "random" / "1.1.0" / "metadata.json").write_text("{}")
+    (out / "approved_sessions" / "random" / "1.2.0" / "metadata.json").write_text("{}")
     with pytest.raises(DataError, match=r"prepared set .*remove what is there"):
         prepare_approved(catalogue, out)
-    assert {name for name in files(out)} == set(before)
+    assert set(files(out)) == set(before)
 
 
 def test_catalogues_that_cannot_be_read(catalogue, tmp_path):
@@ -365,9 +374,10 @@ def test_a_full_disk(catalogue, tmp_path, monkeypatch):
         def full(*arguments, error=error):
             raise error
 
-        with monkeypatch.context() as patch, pytest.raises(StorageError, match=r"No space left.*space on its disk"):
+        with monkeypatch.context() as patch:
             patch.setattr(approved_records.Work, "_kept", full)
-            prepare_approved(catalogue, out)
+            with pytest.raises(StorageError, match=r"No space left.*space on its disk"):
+                prepare_approved(catalogue, out)
     assert len(open_prepared(out)) == 8
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="Check the folder"):
