@@ -27,8 +27,8 @@ def beam_settings(runner: str, options: str = "") -> dict[str, Any]:
         ConfigError: Beam is not installed, or it has no such runner or takes no such options.
     """
     try:
-        from apache_beam.options.pipeline_options import PipelineOptions
-        from apache_beam.runners.runner import create_runner
+        from apache_beam.options.pipeline_options import PipelineOptions  # pyright: ignore[reportMissingImports]
+        from apache_beam.runners.runner import create_runner  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         cure = "pip install 'heimdall-jax[beam]'"
         raise ConfigError(
