@@ -15,7 +15,6 @@ from jaxtyping import Bool, Complex64, Float64
 from numpy import ndarray
 
 from heimdall_jax.errors import DataError
-from heimdall_jax.sources.time_axis import Dated, common_grid, on_grid, spare_samples
 from heimdall_jax.sources.matching import Measurement
 from heimdall_jax.sources.recordings import (
     HEADER_BYTES,
@@ -25,6 +24,7 @@ from heimdall_jax.sources.recordings import (
     metadata_name,
     parse_header,
 )
+from heimdall_jax.sources.time_axis import Dated, common_grid, on_grid, spare_samples
 from heimdall_jax.store import MissingObjectError, ObjectStore
 
 MISSING = "recording missing in the store"
