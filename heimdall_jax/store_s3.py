@@ -44,7 +44,8 @@ def s3_client() -> Any:
         max_pool_connections=CONNECTIONS,
     )
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return boto3.client("s3", region_name=region, config=config)
+    # A session of its own: boto3's remembers the first credentials it found, and is not made for threads.
+    return boto3.session.Session().client("s3", region_name=region, config=config)
 
 
 def missing(key: str, where: object) -> MissingObjectError:
@@ -101,12 +102,12 @@ def _code(error: Exception) -> str:
 
 def _passes(error: BaseException) -> bool:
     """Whether it may be gone in a while: no or half an answer, or one that says to come again."""
-    from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, IncompleteReadError
 
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= 500 or status == 429 or _code(error) in BUSY
-    return isinstance(error, (HTTPClientError, IncompleteReadError))
+    return isinstance(error, (ConnectionError, HTTPClientError, IncompleteReadError))
 
 
 def _cure(error: Exception, code: str) -> str:

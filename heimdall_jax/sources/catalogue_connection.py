@@ -17,8 +17,6 @@ from heimdall_jax.sources.catalogue_tables import SCHEMA
 
 Result = TypeVar("Result")
 
-ROWS_AT_ONCE = 2000
-"""Of a result that the server sends."""
 ALIVE = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 """libpq's seconds and counts, after which a server that says nothing is taken for gone."""
 PASSING_STATES = ("08", "40", "53", "57P01", "57P02", "57P03")
@@ -55,7 +53,7 @@ def reading(database_url: str, action: Callable[[sa.Connection], Result]) -> Res
                 connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             else:
                 connection.exec_driver_sql("pragma query_only = on")
-            return action(connection.execution_options(yield_per=ROWS_AT_ONCE))
+            return action(connection)
 
     try:
         return patiently(_shown(database_url), attempt, _passes)

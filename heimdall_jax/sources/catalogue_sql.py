@@ -17,6 +17,9 @@ from heimdall_jax.sources.rows import BUCKET, Catalogue, Recording, SessionRow, 
 from heimdall_jax.store import ObjectStore
 from heimdall_jax.types import Station
 
+ROWS_AT_ONCE = 2000
+"""That the server sends, so that it, not this process, holds the others."""
+
 
 def create_catalogue(database_url: str) -> None:
     """Create the tables that are missing.
@@ -53,8 +56,9 @@ def _read(connection: sa.Connection) -> Catalogue:
         *(m[name] for name in ("iq_data_location", "iq_data_format", "iq_sample_rate", "iq_samples_count"))
     )
     stations = {str(row.id): _station(row) for row in connection.execute(sa.select(STATIONS)) if row.is_active}
-    sessions = tuple(_session(row) for row in connection.execute(joined))
-    rows = connection.execute(measured.order_by(m.timestamp, m.id))
+    streamed = {"yield_per": ROWS_AT_ONCE}
+    sessions = tuple(_session(row) for row in connection.execute(joined, execution_options=streamed))
+    rows = connection.execute(measured.order_by(m.timestamp, m.id), execution_options=streamed)
     return Catalogue(stations, sessions, _measurements(rows))
 
 

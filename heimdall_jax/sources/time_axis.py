@@ -16,6 +16,7 @@ NANO = 1e-9
 SILENT_SHARE = 0.01
 """Of the samples at either end may be silence where a recording began too late or ended too early: half of the taper
 that fades every recording in and out before it is correlated."""
+SPARE_SHARE = 0.1
 RATES_ALIKE = 1e-5
 """Relative, between the recordings' own rate and the nominal one: delays of 300 us are then off by 3 ns at most."""
 CLOCK_SHARE = 0.1
@@ -41,8 +42,8 @@ class Grid(NamedTuple):
 
 
 def spare_samples(count: int) -> int:
-    """Samples beyond `count` that help to bring recordings to one time."""
-    return math.ceil(SILENT_SHARE * count) + half_width(1.0)
+    """Samples beyond `count` worth reading: where recordings are longer, the first may begin so much early."""
+    return math.ceil(SPARE_SHARE * count) + half_width(1.0)
 
 
 def common_grid(recordings: Sequence[Dated], nominal_rate_hz: float, count: int) -> Grid:
