@@ -4,7 +4,7 @@ import logging
 
 import catalogues
 import pytest
-from test_approved import assert_same
+from growing import assert_same
 
 from heimdall_jax.errors import StorageError
 from heimdall_jax.sources.approved import prepare_approved

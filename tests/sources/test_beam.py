@@ -5,7 +5,7 @@ import sys
 
 import catalogues
 import pytest
-from test_approved import assert_holds, catalogue, files, grow, known_sides  # noqa: F401 - fixtures
+from growing import assert_holds, catalogue, files, grow, known_sides  # noqa: F401 - fixtures
 
 from heimdall_jax.errors import ConfigError, HeimdallError, StorageError
 from heimdall_jax.sources import approved, approved_records
@@ -14,6 +14,8 @@ from heimdall_jax.sources.beam import beam_settings, workers_errors
 from heimdall_jax.sources.catalogue import embedded, open_catalogue
 from heimdall_jax.sources.prepared import open_prepared
 from heimdall_jax.store import MissingObjectError
+
+pytestmark = pytest.mark.usefixtures("known_sides")
 
 
 def test_without_beam(catalogue, tmp_path, monkeypatch):  # noqa: F811
