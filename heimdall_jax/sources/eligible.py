@@ -132,6 +132,8 @@ def _unreadable(measurement: Measurement, stations: dict[str, bool], iq: bool, s
 def _alike(good: dict[str, Measurement], samples: int | None) -> dict[str, Measurement]:
     """Samples are one array: the rate and length most receivers share counts."""
     kinds = {key: (m.sample_rate_hz, None if samples else m.samples) for key, m in good.items()}
+    if len(set(kinds.values())) == 1:
+        return good
     kind = Counter(kinds.values()).most_common(1)[0][0]
     return {key: measurement for key, measurement in good.items() if kinds[key] == kind}
 
