@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 import tyro
 
 from heimdall_jax import config as configs
-from heimdall_jax.errors import HeimdallError
+from heimdall_jax.errors import ConfigError, HeimdallError, explain
 
 FAILED = 1
 STOPPED = 128
@@ -29,7 +29,8 @@ STOPPED = 128
 class TrainArguments:
     """Train a model, evaluate it, export it to ONNX and record it; everything goes into one run folder.
 
-    Examples: train.py · train.py --config powder --data FOLDER --split time · train.py --out RUN --resume
+    Examples: train.py · train.py --config powder --data FOLDER --split time · train.py --out RUN --resume ·
+    train.py --catalogue postgresql://USER@HOST/DATABASE --objects s3://heimdall-raw-iq
     """
 
     settings: Annotated[configs.Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
@@ -37,6 +38,10 @@ class TrainArguments:
     """Named config (simulation, simulation_long, spectrogram, powder) or a YAML file; its fields can be set below."""
     data: Annotated[str | None, tyro.conf.arg(name="data", metavar="PATH")] = None
     """Data set's folder or file (short for --data.path)."""
+    catalogue: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
+    """Catalogue of approved sessions: its database's URL or its folder (short for --data.source catalogue --data)."""
+    objects: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
+    """Store of the catalogue's recordings, as s3://bucket (short for --data.objects)."""
     split: str | None = None
     """random, time, block, block1 to block4, none or a JSON file (short for --data.split)."""
     out: Path | None = None
@@ -61,7 +66,9 @@ class EvaluateArguments:
     others: tyro.conf.Positional[tuple[Path, ...]] = ()
     """More runs of the same data and split: then also each metric's mean and spread over all of them."""
     data: str | None = None
-    """Data set's folder or file; by default the run's own."""
+    """Data set's folder or file, or the URL of a catalogue's database; by default the run's own."""
+    objects: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
+    """Store of the catalogue's recordings; by default the run's own."""
     split: str | None = None
     """random, time, block, block1 to block4, none (every row) or a JSON file; by default the run's own."""
     out: Path | None = None
@@ -80,7 +87,7 @@ def parse_train(arguments: list[str]) -> TrainArguments:
     """Two passes: `--config` (or the run to resume) gives the defaults that the other flags change.
 
     Raises:
-        ConfigError: The config is unknown or wrong.
+        ConfigError: The config is unknown or wrong; `--objects` without a catalogue, or `--data` with one.
         SystemExit: Code 2, the flags are wrong (usage is printed), or 0 after --help.
     """
     base = configs.load(_value_of(arguments, "--config") or "simulation")
@@ -88,9 +95,24 @@ def parse_train(arguments: list[str]) -> TrainArguments:
     if "--resume" in arguments and out is not None and (saved := _saved_configs(Path(out))):
         base = configs.load(str(saved[0]))
     parsed = tyro.cli(TrainArguments, args=arguments, default=TrainArguments(settings=base))
-    changes = {key: value for key, value in (("path", parsed.data), ("split", parsed.split)) if value is not None}
-    data = dataclasses.replace(parsed.settings.data, **changes)
+    data = _short_flags(parsed)
     return dataclasses.replace(parsed, settings=dataclasses.replace(parsed.settings, data=data))
+
+
+def _short_flags(parsed: TrainArguments) -> configs.DataConfig:
+    """The data that short flags ask for."""
+    if parsed.catalogue is not None and parsed.data is not None:
+        cure = "Leave --data out: the catalogue is the data."
+        raise ConfigError(explain("--data", got=repr(parsed.data), allowed="nothing with --catalogue", cure=cure))
+    changes: dict[str, Any] = {"path": parsed.data, "split": parsed.split, "objects": parsed.objects}
+    if parsed.catalogue is not None:
+        changes |= {"source": "catalogue", "path": parsed.catalogue}
+    given = {key: value for key, value in changes.items() if value is not None}
+    data = dataclasses.replace(parsed.settings.data, **given)
+    if parsed.objects is not None and data.source != "catalogue":
+        cure = "Give the catalogue's database, --catalogue postgresql://USER@HOST/DATABASE, too."
+        raise ConfigError(explain("--objects", got=repr(parsed.objects), allowed="with --catalogue", cure=cure))
+    return data
 
 
 def run_script(action: Callable[[list[str]], Any], *, after_stop: str = "run it again") -> int:

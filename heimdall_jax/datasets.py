@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -18,45 +18,16 @@ from heimdall_jax.memory import trim
 from heimdall_jax.simulation.sessions import ENDLESS, SimulatedSessions
 from heimdall_jax.simulation.world import World
 from heimdall_jax.sources.powder import read_powder
-from heimdall_jax.sources.splits import Transmission, held_out, split
+from heimdall_jax.sources.recorded import Recordings, Stored
+from heimdall_jax.sources.splits import held_out, split
 from heimdall_jax.sources.subset import Subset
 from heimdall_jax.training.dataset import HeimdallDataset, Progress, fit_domain
 from heimdall_jax.types import Domain, Sample, SessionSource
 
-SIMULATION_VERSION = 6
+FEATURES_VERSION = 6
 """Raise when the code of simulation or features changes what it gives, so that cached features are made anew."""
 COUNTS = ("train", "endless", "validation", "test")
 """Settings of a world that change none of its transmissions."""
-
-
-@runtime_checkable
-class Recordings(SessionSource, Protocol):
-    """A source of real sessions, all with the same receivers."""
-
-    @property
-    def receivers(self) -> tuple[str, ...]:
-        """Names of all receivers."""
-        ...
-
-    @property
-    def origin_deg(self) -> tuple[float, float]:
-        """Origin of the local frame."""
-        ...
-
-    @property
-    def skipped(self) -> Mapping[str, int]:
-        """What was masked or skipped, by reason."""
-        ...
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was chosen where there was a choice."""
-        ...
-
-    @property
-    def transmissions(self) -> Sequence[Transmission]:
-        """What a split needs of each session, without reading its IQ."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +76,8 @@ def load_data(config: Config, *, cache: Path, progress: Progress = lambda done, 
         folder=config.data.path,
         limit=config.data.limit,
     )
-    trained_on = (source[int(i)] for i in parts.train)
+    powers = _without_iq(source)
+    trained_on = (powers[int(i)] for i in parts.train)
     known = sorted({name for s in trained_on for name, heard in zip(s.receivers, s.heard_R, strict=True) if heard})
     whole = _dataset(config, source, source.origin_deg, known, cache, progress)
     sides = [_side(whole, source, indices) for indices in (parts.train, parts.validation, parts.test)]
@@ -114,7 +86,7 @@ def load_data(config: Config, *, cache: Path, progress: Progress = lambda done, 
         cure = "Give more data, or lower data.min_receivers."
         raise DataError(explain(f"split {parts.name}", got="no usable training row", allowed="one or more", cure=cure))
     domain = fit_domain(train, source.origin_deg, known)
-    skipped, notes = dict(source.skipped) | dict(whole.skipped), (*source.notes, *parts.notes)
+    skipped, notes = _skipped(source, whole), (*source.notes, *parts.notes)
     return Data(config.data.source, parts.name, domain, train, validation, test, skipped, notes)
 
 
@@ -137,7 +109,7 @@ def load_test_data(
     test = _side(whole, source, indices)
     if test is None:
         raise DataError(explain(f"split {spec}", got="no usable row", allowed="one or more", cure="Check --split."))
-    skipped = dict(source.skipped) | dict(whole.skipped)
+    skipped = _skipped(source, whole)
     name = spec if not spec.endswith(".json") else Path(spec).name
     return Data(config.data.source, name, domain, None, None, test, skipped, (*source.notes, *notes))
 
@@ -162,12 +134,19 @@ def open_recordings(config: Config) -> Recordings:
     from heimdall_jax.sources.catalogue import open_catalogue
 
     samples = samples_needed(config.features) if _needs_iq(config) else None
-    return open_catalogue(data.path, min_receivers=data.min_receivers, iq=_needs_iq(config), samples=samples)
+    least, iq = data.min_receivers, _needs_iq(config)
+    return open_catalogue(data.path, store=data.objects, min_receivers=least, iq=iq, samples=samples)
+
+
+def _without_iq(source: Recordings) -> SessionSource:
+    """The same sessions without IQ where that would have to be fetched."""
+    return source.without_iq() if isinstance(source, Stored) else source
 
 
 def _ever_present(source: Recordings) -> list[str]:
     """Receivers that took part in any session: rows for the others would cost time and say nothing."""
-    present = np.any([session.present_R for session in (source[i] for i in range(len(source)))], axis=0)
+    powers = _without_iq(source)
+    present = np.any([session.present_R for session in (powers[i] for i in range(len(powers)))], axis=0)
     return [name for name, once in zip(source.receivers, present, strict=True) if once]
 
 
@@ -209,9 +188,17 @@ def _dataset(
         known=known,
         **_reading(config),
         cache=cache,
+        fingerprint=f"{FEATURES_VERSION} {source.fingerprint()}" if isinstance(source, Stored) else None,
         min_receivers=config.data.min_receivers,
         progress=progress,
     )
+
+
+def _skipped(source: Recordings, whole: HeimdallDataset) -> dict[str, int]:
+    """What either left out: the source by what it knew at once, the data set when it read."""
+    counts = Counter(source.skipped)
+    counts.update(whole.skipped)
+    return dict(counts)
 
 
 def _side(whole: HeimdallDataset, source: Recordings, indices: np.ndarray) -> HeimdallDataset | None:
@@ -237,7 +224,7 @@ def simulated_side(
         sessions,
         **_simulated_reading(config, world),
         cache=cache,
-        fingerprint=json.dumps([SIMULATION_VERSION, drawn, stations, name], sort_keys=True),
+        fingerprint=json.dumps([FEATURES_VERSION, drawn, stations, name], sort_keys=True),
         min_receivers=config.data.min_receivers,
         progress=progress,
     )

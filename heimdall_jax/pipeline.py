@@ -102,6 +102,7 @@ def evaluate(
     folder: Path,
     *,
     data_path: str | None = None,
+    objects: str | None = None,
     split: str | None = None,
     out: Path | None = None,
     conditions: int | None = None,
@@ -113,7 +114,8 @@ def evaluate(
 
     Args:
         folder: Of the run.
-        data_path: The data set; the run's own if None.
+        data_path: The data set, or the URL of a catalogue's database; the run's own if None.
+        objects: Store of the catalogue's recordings; the run's own if None.
         split: Whose test side is measured, every row for `none`; the run's own if None.
         out: Folder for `metrics.json`; the run folder for its own data and split, else one under `evaluations`.
         conditions: Also measure a simulated run that reads times at each clock, on so many transmissions each.
@@ -127,9 +129,8 @@ def evaluate(
     Raises:
         HeimdallError: One of its children, with the cure.
     """
-    console = console or Console()
-    run = open_run(folder)
-    asked = _asked(run.config, data_path, split)
+    console, run = console or Console(), open_run(folder)
+    asked = _asked(run.config, path=data_path, objects=objects, split=split)
     _remember_compilations(folder.parent)
     with Display(console, run.config.training.batch_size) as display:
         cache = _cache(run.config, folder)
@@ -173,13 +174,19 @@ def _measure_faults(run: Run, data: Data, out: Path, console: Console) -> None:
     console.print(faults_table(measured))
 
 
-def _asked(config: Config, data_path: str | None, split: str | None) -> Config:
+def _asked(config: Config, **asked: str | None) -> Config:
     """A run's config with the data and split to measure it on."""
-    changes = {key: value for key, value in (("path", data_path), ("split", split)) if value is not None}
+    changes: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     if changes and config.data.source == "simulation":
         cure = "Leave them out; a simulated run is measured on its own world's new places."
         raise ConfigError(explain("--data, --split", got=changes, allowed="nothing for simulation", cure=cure))
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
+    if "://" in changes.get("path", ""):
+        changes["source"] = "catalogue"
+    data = dataclasses.replace(config.data, **changes)
+    if "objects" in changes and data.source != "catalogue":
+        cure = "Give the catalogue's database as --data, too."
+        raise ConfigError(explain("--objects", got=repr(data.objects), allowed="with a catalogue", cure=cure))
+    return dataclasses.replace(config, data=data)
 
 
 class _Fit(NamedTuple):

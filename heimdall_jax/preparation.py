@@ -1,4 +1,4 @@
-"""Data written once for many runs: a config's data set in TFDS's format, or one's own recordings as a catalogue."""
+"""Data written once for many runs: a config's or a catalogue's in TFDS's format, or one's own as a catalogue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import tyro
 
 from heimdall_jax import config as configs
 from heimdall_jax.config import Config
+from heimdall_jax.credentials import refuse_secret
 from heimdall_jax.errors import ConfigError, explain
+from heimdall_jax.sources.approved import prepare_approved
 from heimdall_jax.sources.own_recordings import import_recordings
 from heimdall_jax.sources.prepared import SplitName, prepare, prepare_powder
 from heimdall_jax.sources.splits import SPLITS
@@ -22,7 +24,8 @@ class PrepareArguments:
     """Write data once for many runs.
 
     Examples: prepare_data.py --out SET · prepare_data.py --config powder --data FOLDER --split time --out SET ·
-    prepare_data.py --recordings FOLDER --out CATALOGUE
+    prepare_data.py --recordings FOLDER --out CATALOGUE ·
+    prepare_data.py --catalogue postgresql://HOST/DATABASE --objects s3://BUCKET --out SET
     """
 
     out: Path
@@ -32,11 +35,19 @@ class PrepareArguments:
     data: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
     """POWDER's folder or file."""
     split: str | None = None
-    """random, time, block, block1 to block4 or none: how POWDER is split."""
+    """random, time, block, block1 to block4 or none: how POWDER is split; without block1 to block4, a catalogue."""
     limit: int | None = None
     """Prepare at most this many training transmissions."""
     recordings: Path | None = None
     """Folder with one's own stations.csv, recordings.csv and .npy files, to become a catalogue."""
+    catalogue: Annotated[str | None, tyro.conf.arg(metavar="URL|FOLDER")] = None
+    """Catalogue whose approved sessions --out shall hold; run again, only new and changed ones are read."""
+    objects: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
+    """Store of the recordings of a catalogue at a URL; s3://heimdall-raw-iq by default."""
+    runner: str | None = None
+    """Apache Beam's runner that writes a catalogue's sessions: direct, FlinkRunner, SparkRunner, DataflowRunner."""
+    runner_options: str = ""
+    """Options of the runner in one string, as "--flink_master=HOST:8081 --parallelism=8"."""
     debug: bool = False
     """Show tracebacks."""
 
@@ -47,6 +58,12 @@ def prepare_data(arguments: PrepareArguments) -> str:
     Raises:
         HeimdallError: One of its children, with the cure.
     """
+    if arguments.catalogue is not None:
+        return _prepare_catalogue(arguments, arguments.catalogue)
+    for name in ("objects", "runner", "runner_options"):
+        if getattr(arguments, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigError(explain(flag, got="no catalogue", allowed="with --catalogue", cure="Leave it out."))
     if arguments.recordings is not None:
         count = import_recordings(arguments.recordings, arguments.out)
         return f"{count} sessions in the catalogue {arguments.out}"
@@ -82,6 +99,30 @@ def prepare_config(config: Config, out: Path) -> Path:
         validation_seed=data.validation_seed,
         limit=data.limit,
     )
+
+
+def _prepare_catalogue(arguments: PrepareArguments, catalogue: str) -> str:
+    """The prepared set of a catalogue, brought up to date."""
+    for name in ("recordings", "data", "limit"):
+        if getattr(arguments, name) is not None:
+            cure = "Give it when training." if name == "limit" else "Prepare one at a time."
+            raise ConfigError(explain(f"--{name}", got="--catalogue too", allowed="one of them", cure=cure))
+    data = configs.load(arguments.config).data
+    objects = arguments.objects or data.objects
+    refuse_secret("--catalogue", catalogue)
+    refuse_secret("--objects", objects)
+    written = prepare_approved(
+        catalogue,
+        arguments.out,
+        arguments.split or data.split,
+        objects=objects,
+        min_receivers=data.min_receivers,
+        validation_fraction=data.validation_fraction,
+        runner=arguments.runner,
+        runner_options=arguments.runner_options,
+    )
+    changes = f"{written.read} sessions read, {written.kept} kept, {written.dropped} dropped"
+    return f"prepared set in {written.folder}: {changes}"
 
 
 def _prepare_simulation(config: Config, out: Path) -> Path:

@@ -73,6 +73,7 @@ def evaluate_runs(
     runs: Sequence[Path],
     *,
     data_path: str | None = None,
+    objects: str | None = None,
     split: str | None = None,
     out: Path | None = None,
     conditions: int | None = None,
@@ -85,6 +86,7 @@ def evaluate_runs(
     Args:
         runs: Run folders, or one folder that holds `seed-N`.
         data_path: As for `evaluate`.
+        objects: Likewise.
         split: Likewise.
         out: Folder for the results; of several runs each has its own in it. By default each run's own, and for
             `seeds.json` the folder that holds them all.
@@ -100,8 +102,8 @@ def evaluate_runs(
         ConfigError: A run is named twice, or runs were trained on other data or another split.
         HeimdallError: As `evaluate`.
     """
-    asked: dict[str, Any] = {"data_path": data_path, "split": split, "conditions": conditions}
-    asked |= {"faults": faults, "report": report}
+    asked: dict[str, Any] = {"data_path": data_path, "objects": objects, "split": split}
+    asked |= {"conditions": conditions, "faults": faults, "report": report}
     console = console or Console()
     folders = _seed_folders(runs[0]) if len(runs) == 1 else list(runs)
     if not folders:

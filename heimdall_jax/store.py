@@ -1,4 +1,4 @@
-"""Objects by key: in a folder, in memory, or in S3. The only door to boto3.
+"""Objects by key: in a folder, in memory, or in S3. With `store_s3` the only door to boto3.
 
 Keys are slash-separated names (`sessions/42/websdr_1.npy`), the same in every store, and never leave its root.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -15,13 +17,10 @@ from typing import Any, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 from heimdall_jax.errors import ConfigError, StorageError, explain
+from heimdall_jax.store_s3 import MissingObjectError, at_s3, checked_length, missing, s3_client
 
 TEMPORARY = ".put-"
 """Prefix of files that are being written; a crash may leave one behind, and it is never listed."""
-
-
-class MissingObjectError(StorageError):
-    """No object has this key."""
 
 
 @runtime_checkable
@@ -47,6 +46,10 @@ class ObjectStore(Protocol):
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Keys that start with `prefix`, sorted."""
+        ...
+
+    def stamps(self, prefix: str = "") -> dict[str, str]:
+        """What changes when an object does, by key: its size and when or what was written; nothing is read."""
         ...
 
     def exists(self, key: str) -> bool:
@@ -108,7 +111,7 @@ class MemoryStore:
         try:
             return self._objects[checked_key(key)][:length]
         except KeyError:
-            raise _missing(key, "memory") from None
+            raise missing(key, "memory") from None
 
     def put(self, key: str, data: bytes) -> None:
         """See `ObjectStore`."""
@@ -117,6 +120,10 @@ class MemoryStore:
     def list(self, prefix: str = "") -> Iterator[str]:
         """See `ObjectStore`."""
         return iter(sorted(key for key in self._objects if key.startswith(prefix)))
+
+    def stamps(self, prefix: str = "") -> dict[str, str]:
+        """See `ObjectStore`."""
+        return {key: hashlib.sha256(self._objects[key]).hexdigest() for key in self.list(prefix)}
 
     def exists(self, key: str) -> bool:
         """See `ObjectStore`."""
@@ -162,12 +169,24 @@ class FolderStore:
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """See `ObjectStore`."""
-        keys = (
-            path.relative_to(self.root).as_posix()
-            for path in self.root.rglob("*")
-            if path.is_file() and not path.name.startswith(TEMPORARY)
-        )
-        return iter(sorted(key for key in keys if key.startswith(prefix)))
+        return iter(sorted(self._found(prefix)))
+
+    def stamps(self, prefix: str = "") -> dict[str, str]:
+        """See `ObjectStore`."""
+        return {key: f"{status.st_size} {status.st_mtime_ns}" for key, status in self._found(prefix).items()}
+
+    def _found(self, prefix: str) -> dict[str, os.stat_result]:
+        """Every whole file whose key starts with `prefix`; other folders are not looked into."""
+        found: dict[str, os.stat_result] = {}
+        if {"", ".", ".."} & set(prefix.split("/")[:-1]):
+            return found
+        for folder, below, names in os.walk(self.root / prefix.rpartition("/")[0]):
+            start = Path(folder).relative_to(self.root).as_posix().removeprefix(".")
+            start = f"{start}/" if start else ""
+            below[:] = [name for name in below if f"{start}{name}/"[: len(prefix)] == prefix[: len(f"{start}{name}/")]]
+            keys = [f"{start}{name}" for name in names if not name.startswith(TEMPORARY)]
+            found |= {key: (self.root / key).stat() for key in keys if key.startswith(prefix)}
+        return found
 
     def exists(self, key: str) -> bool:
         """See `ObjectStore`."""
@@ -185,7 +204,7 @@ class S3Store:
     def __init__(self, bucket: str, prefix: str = "", *, client: Any = None) -> None:
         self.bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._client = client or _s3_client()
+        self._client = client or s3_client()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A client cannot travel to another process; data loaders' workers make their own.
@@ -196,24 +215,42 @@ class S3Store:
 
     def get(self, key: str, length: int | None = None) -> bytes:
         """See `ObjectStore`."""
-        # An empty object has no first byte, so a range on it is refused.
-        part = {} if length is None or self.size(key) == 0 else {"Range": f"bytes=0-{length - 1}"}
-        with _s3(key, self.bucket):
-            return self._client.get_object(**self._address(key), **part)["Body"].read()
+        part = {} if length is None else {"Range": f"bytes=0-{length - 1}"}
+        address = self._address(key)
+
+        def read() -> bytes:
+            try:
+                answer = self._client.get_object(**address, **part)
+            except self._client.exceptions.ClientError as error:
+                # An empty object has no first byte, so a range on it is refused.
+                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 416:
+                    return b""
+                raise
+            return checked_length(answer["Body"].read(), answer["ContentLength"])
+
+        return at_s3(key, self.bucket, read)
 
     def put(self, key: str, data: bytes) -> None:
         """See `ObjectStore`."""
-        with _s3(key, self.bucket):
-            self._client.put_object(**self._address(key), Body=data)
+        address = self._address(key)
+        at_s3(key, self.bucket, lambda: self._client.put_object(**address, Body=data))
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """See `ObjectStore`."""
-        with _s3(prefix, self.bucket):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self._prefix + prefix
-            )
-            keys = [item["Key"].removeprefix(self._prefix) for page in pages for item in page.get("Contents", ())]
-        return iter(sorted(keys))
+        return iter(sorted(self.stamps(prefix)))
+
+    def stamps(self, prefix: str = "") -> dict[str, str]:
+        """See `ObjectStore`."""
+        found: dict[str, str] = {}
+        where = {"Bucket": self.bucket, "Prefix": self._prefix + prefix}
+        page: dict[str, Any] = {"IsTruncated": True}
+        while page["IsTruncated"]:
+            # Each page is asked for by itself, so that one that fails does not begin the list anew.
+            after = {"ContinuationToken": page["NextContinuationToken"]} if "NextContinuationToken" in page else {}
+            page = at_s3(prefix, self.bucket, functools.partial(self._client.list_objects_v2, **where, **after))
+            for item in page.get("Contents", ()):
+                found[item["Key"].removeprefix(self._prefix)] = f"{item['Size']} {item['ETag']}"
+        return found
 
     def exists(self, key: str) -> bool:
         """See `ObjectStore`."""
@@ -225,32 +262,8 @@ class S3Store:
 
     def size(self, key: str) -> int:
         """See `ObjectStore`."""
-        with _s3(key, self.bucket):
-            return int(self._client.head_object(**self._address(key))["ContentLength"])
-
-
-def _s3_client() -> Any:
-    """A client that other servers than Amazon's understand: no checksum trailers unless required."""
-    import boto3
-    from botocore.config import Config
-
-    config = Config(
-        signature_version="s3v4",
-        s3={"addressing_style": "path"},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        connect_timeout=10,
-        read_timeout=60,
-        retries={"max_attempts": 3, "mode": "standard"},
-    )
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return boto3.client("s3", region_name=region, config=config)
-
-
-def _missing(key: str, where: object) -> MissingObjectError:
-    return MissingObjectError(
-        explain(f"object {key!r}", got=f"nothing in {where}", allowed="an existing key", cure="Check the key.")
-    )
+        address = self._address(key)
+        return int(at_s3(key, self.bucket, lambda: self._client.head_object(**address))["ContentLength"])
 
 
 @contextlib.contextmanager
@@ -259,7 +272,7 @@ def _files(key: str, root: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise _missing(key, root) from error
+        raise missing(key, root) from error
     except OSError as error:
         if isinstance(error, StorageError):
             raise
@@ -268,22 +281,4 @@ def _files(key: str, root: Path) -> Iterator[None]:
         got = error.strerror or str(error)
         raise StorageError(
             explain(f"object {key!r} in {root}", got=got, allowed="a readable, writable folder", cure=cure)
-        ) from error
-
-
-@contextlib.contextmanager
-def _s3(key: str, bucket: str) -> Iterator[None]:
-    """Turn boto3's errors into the store's."""
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except (BotoCoreError, ClientError, Boto3Error) as error:
-        code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
-        if code in {"NoSuchKey", "404", "NotFound"}:
-            raise _missing(key, f"s3://{bucket}") from error
-        cure = "Check AWS_ENDPOINT_URL, the credentials and the bucket."
-        raise StorageError(
-            explain(f"object {key!r} in s3://{bucket}", got=error, allowed="a reachable bucket", cure=cure)
         ) from error

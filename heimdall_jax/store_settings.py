@@ -13,8 +13,8 @@ class DataConfig:
     source: Literal["simulation", "powder", "catalogue", "prepared"] = "simulation"
     path: str = ""
     """Folder of the data set (powder, catalogue, prepared), or the URL of a catalogue's database."""
-    objects: str = "s3://heimdall-raw-iq"
-    """Store of the recordings of a catalogue whose database is at a URL."""
+    objects: str = ""
+    """Store of a catalogue's recordings; empty: the folder's own, or s3://heimdall-raw-iq for a URL."""
     split: str = "random"
     """random, time, block, none, or a JSON file whose keys name the test transmissions."""
     validation_fraction: float = 0.15

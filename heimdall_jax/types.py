@@ -59,6 +59,7 @@ class Session:
         clock_sigma_s_R: One standard deviation of the time at which the middle of each receiver's samples was taken,
             seconds; infinite where unknown. None: no receiver's timing can be used.
         snr_db_R: Signal over noise as the receiver or its operator measured it; NaN where unknown. None: all unknown.
+        masked: Why recordings, or their times, could not be used when the session was read; a reason for each.
     """
 
     session_id: str
@@ -76,6 +77,7 @@ class Session:
     altitude_m_R: Float64[ndarray, " R"] | None = None
     clock_sigma_s_R: Float64[ndarray, " R"] | None = None
     snr_db_R: Float32[ndarray, " R"] | None = None
+    masked: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if bool(np.any(self.heard_R & ~self.present_R)):

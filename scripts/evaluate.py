@@ -13,6 +13,7 @@ def main(arguments: list[str]) -> None:
     evaluate_runs(
         (parsed.run, *parsed.others),
         data_path=parsed.data,
+        objects=parsed.objects,
         split=parsed.split,
         out=parsed.out,
         conditions=parsed.conditions,

@@ -47,7 +47,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
         "store_settings",
     },
     "geodesy": {"errors"},
-    "store": BASE,
+    "store_s3": {"errors", "patience"},
+    "store": BASE | {"store_s3"},
     "trackers": BASE,
     "tracking": BASE | {"trackers"},
     "display": BASE,
@@ -84,15 +85,16 @@ DOORS = {
     "mlflow": "tracking.py",
     "orbax": "training/checkpoints.py",
     "jax2onnx": "export/onnx.py",
-    "boto3": "store.py",
-    "botocore": "store.py",
+    "boto3": "store",
+    "botocore": "store",
     "sqlalchemy": "sources/catalogue",
     "celery": "jobs/",
+    "apache_beam": "sources/beam.py",
 }
 NO_JAX = (
     *("sources", "registry", "types", "errors", "config", "worlds", "feature_settings", "propagation"),
     *("trees", "geodesy", "export_settings", "store_settings"),
-    *("store", "tracking", "trackers", "patience", "credentials"),
+    *("store", "store_s3", "tracking", "trackers", "patience", "credentials"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}
 PURE = ("features", "models")

@@ -72,6 +72,7 @@ def test_recordings_that_hold_no_iq_are_counted_and_the_others_train(tmp_path: P
         f"recording shorter than {SAMPLES} samples": 1,
         "recording refused: IQ not finite": 2,
         "recording refused: sample rate": 4,
+        "recording without timing metadata, timing masked": 64 - 3,
         "fewer than min_receivers heard": 1,
     }
 

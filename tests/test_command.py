@@ -96,6 +96,33 @@ def test_the_short_flags_are_the_long_ones():
     assert (str(short.out), short.debug, short.resume) == ("runs/a", True, False)
 
 
+def test_a_catalogue_has_short_flags():
+    url, objects = "postgresql://me@host/heimdall", "s3://heimdall-raw-iq"
+    data = parse_train(["--catalogue", url, "--objects", objects]).settings.data
+    assert (data.source, data.path, data.objects) == ("catalogue", url, objects)
+    long = ["--data.source", "catalogue", "--data.path", url, "--data.objects", objects]
+    assert parse_train(long).settings.data == data
+    assert parse_train([*long[:4], "--objects", objects]).settings.data == data
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--objects", "s3://b"],
+            r"--objects: got 's3://b'; allowed: with --catalogue\. Give the catalogue's database",
+        ),
+        (["--catalogue", "c", "--data", "d"], r"--data: got 'd'; allowed: nothing with --catalogue"),
+        (["--catalogue", "postgresql://me:hunter2@host/db"], r"data\.path: got a postgresql URL with a secret.*PGPASS"),
+        (["--catalogue", "c", "--objects", "s3://k:hunter2@b"], r"data\.objects: got a s3 URL with a secret.*AWS_"),
+    ],
+)
+def test_a_catalogue_that_cannot_be_meant_is_refused(flags, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_train(flags)
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("flags", "field", "value"),
     [

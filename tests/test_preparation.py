@@ -1,6 +1,7 @@
-"""The script's three uses, each read back as a source."""
+"""The script's four uses, each read back as a source."""
 
 import dataclasses
+import datetime as dt
 import subprocess
 import sys
 from pathlib import Path
@@ -9,15 +10,19 @@ import numpy as np
 import pytest
 
 from heimdall_jax import config as configs
-from heimdall_jax.config import Config, DataConfig, WorldConfig
+from heimdall_jax.config import Config, DataConfig, ModelConfig, WorldConfig
+from heimdall_jax.datasets import load_data
 from heimdall_jax.errors import ConfigError
 from heimdall_jax.preparation import PrepareArguments, prepare_config, prepare_data
 from heimdall_jax.simulation.sessions import SimulatedSessions
 from heimdall_jax.simulation.world import World
-from heimdall_jax.sources.catalogue import open_catalogue
+from heimdall_jax.sources.catalogue import embedded, open_catalogue
+from heimdall_jax.sources.catalogue_sql import add_session, create_catalogue
 from heimdall_jax.sources.powder import read_powder
 from heimdall_jax.sources.prepared import open_prepared
+from heimdall_jax.sources.rows import Recording
 from heimdall_jax.sources.splits import split
+from heimdall_jax.types import Station
 
 SMALL = Config(world=WorldConfig(train=6, validation=2, test=3, duration_s=0.05))
 
@@ -79,3 +84,66 @@ def test_the_script(tmp_path):
     assert done.stderr.startswith("error: POWDER data: got nothing at")
     assert done.stderr.count("\n") == 1
     assert subprocess.run([*command[:2], "--help"], capture_output=True, text=True).returncode == 0
+
+
+def write_catalogue(folder):
+    """Noise at three stations, two sessions at each of four places."""
+    stations = [Station(f"s{i}", 45.0 + 0.1 * i, 7.0) for i in range(3)]
+    url, store = embedded(folder)
+    create_catalogue(url)
+    for index in range(8):
+        rng = np.random.default_rng(index)
+        iq = [(rng.standard_normal(400) + 1j * rng.standard_normal(400)).astype(np.complex64) for _ in stations]
+        add_session(
+            url,
+            store,
+            name=f"{index}",
+            start=dt.datetime(2026, 3, 1, 12, index, tzinfo=dt.UTC),
+            duration_s=30.0,
+            truth_deg=(45.05 + 0.1 * (index % 4), 7.05),
+            recordings=[Recording(station, -60.0, 10.0, iq_T) for station, iq_T in zip(stations, iq, strict=True)],
+            frequency_hz=145.3e6,
+            sample_rate_hz=12_000.0,
+        )
+
+
+def test_a_catalogue(tmp_path):
+    """By the script, again by its function, and trained from as a prepared set."""
+    write_catalogue(tmp_path / "catalogue")
+    script = Path(__file__).parents[1] / "scripts" / "prepare_data.py"
+    flags = ["--catalogue", str(tmp_path / "catalogue"), "--out", str(tmp_path / "set"), "--split", "block"]
+    done = subprocess.run([sys.executable, str(script), *flags], capture_output=True, text=True)
+    where = f"prepared set in {tmp_path}/set/approved_sessions/block/1.2.0"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{where}: 8 sessions read, 0 kept, 0 dropped\n"
+    arguments = PrepareArguments(out=tmp_path / "set", catalogue=str(tmp_path / "catalogue"), split="block")
+    assert prepare_data(arguments) == f"{where}: 0 sessions read, 8 kept, 0 dropped"
+    model = ModelConfig(name="receiver_set", spectrogram=False, timing=False)
+    data = DataConfig(source="prepared", path=str(tmp_path / "set"), split="block")
+    loaded = load_data(Config(data=data, model=model), cache=tmp_path / "cache")
+    assert loaded.test is not None
+    held = open_prepared(tmp_path / "set", "test")
+    assert sorted(loaded.test.session_ids) == sorted(row.session_id for row in held.transmissions)
+    assert len(held) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recordings": Path("r")}, r"--recordings: got --catalogue too; allowed: one of them"),
+        ({"data": "d"}, r"--data: got --catalogue too"),
+        ({"limit": 3}, r"--limit: got --catalogue too.*Give it when training"),
+        ({"split": "block2"}, r"split of a set that grows: got 'block2'"),
+        ({"catalogue": "postgresql://u:hunter2@h/d"}, r"--catalogue: got a postgresql URL with a secret in it"),
+        ({"objects": "s3://k:hunter2@b"}, r"--objects: got a s3 URL with a secret in it"),
+        ({"catalogue": None, "objects": "s3://b"}, r"--objects: got no catalogue; allowed: with --catalogue"),
+        ({"catalogue": None, "runner": "direct"}, r"--runner: got no catalogue"),
+        ({"catalogue": None, "runner_options": "--x"}, r"--runner-options: got no catalogue"),
+    ],
+)
+def test_flags_that_do_not_fit(tmp_path, changes, message):
+    write_catalogue(tmp_path / "catalogue")
+    given = {"out": tmp_path / "out", "catalogue": str(tmp_path / "catalogue"), **changes}
+    with pytest.raises(ConfigError, match=message) as caught:
+        prepare_data(PrepareArguments(**given))
+    assert "hunter2" not in str(caught.value)

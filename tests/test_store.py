@@ -1,10 +1,12 @@
 """One contract, three stores; S3 is moto's server on loopback."""
 
 import errno
+import http.server
 import os
 import pickle
 import subprocess
 import sys
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -75,6 +77,29 @@ def test_contract(store):
     assert list(store.list("absent")) == []
 
 
+def test_stamps_change_with_the_objects(store):
+    store.put("sessions/1/a", b"one")
+    store.put("sessions/12/a", b"one")
+    store.put("models/a", b"one")
+    before = store.stamps("sessions/1")
+    assert sorted(before) == ["sessions/1/a", "sessions/12/a"]
+    assert sorted(store.stamps("sessions/1/")) == ["sessions/1/a"]
+    assert store.stamps("sessions/1") == before
+    store.put("sessions/1/a", b"two")
+    after = store.stamps("sessions/1")
+    assert after["sessions/1/a"] != before["sessions/1/a"]
+    assert after["sessions/12/a"] == before["sessions/12/a"]
+    for nowhere in ("none/at/all", "../", "sessions/../", "/"):
+        assert store.stamps(nowhere) == {}
+
+
+def test_a_long_list_comes_in_pages(s3_url):
+    store = open_store(s3_url)
+    for number in range(1003):
+        store.put(f"many/{number:04d}", b"")
+    assert list(store.list("many/")) == [f"many/{number:04d}" for number in range(1003)]
+
+
 def test_stores_travel_to_workers(store):
     store.put("a", b"x")
     assert pickle.loads(pickle.dumps(store)).get("a") == b"x"
@@ -143,15 +168,53 @@ def test_unfinished_files_are_not_listed(tmp_path):
 
 
 def test_unreachable_and_forbidden_s3(s3_url, monkeypatch):
-    with pytest.raises(StorageError, match=r"NoSuchBucket.*credentials and the bucket") as caught:
+    with pytest.raises(StorageError, match=r"NoSuchBucket.*Check the bucket's name") as caught:
         S3Store("another-bucket").put("a", b"")
     assert not isinstance(caught.value, MissingObjectError)
     with pytest.raises(StorageError, match="NoSuchBucket"):
         S3Store("another-bucket").list()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("HEIMDALL_PATIENCE_SECONDS", "0.5")
     store = open_store(s3_url)
-    with pytest.raises(StorageError, match="Could not connect"):
+    with pytest.raises(StorageError, match=r"Could not connect.*Check AWS_ENDPOINT_URL"):
         store.exists("a")
+
+
+class CutOff(http.server.BaseHTTPRequestHandler):
+    """An S3 server whose connection ends in the middle of the object, the first `cut` times."""
+
+    cut = 0
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        self.wfile.write(b"x" * (50 if type(self).cut > 0 else 100))
+        type(self).cut -= 1
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def cut_off(monkeypatch):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), CutOff)
+    threading.Thread(target=server.serve_forever).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    yield CutOff
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_object_cut_off_while_it_is_read_is_read_again(cut_off, monkeypatch):
+    cut_off.cut = 2
+    assert S3Store("bucket").get("a") == b"x" * 100
+    monkeypatch.setenv("HEIMDALL_PATIENCE_SECONDS", "0.5")
+    cut_off.cut = 10**6
+    with pytest.raises(StorageError, match=r"object 'a' in s3://bucket: got .*IncompleteRead\(50 bytes"):
+        S3Store("bucket").get("a")
 
 
 @pytest.mark.parametrize("url", ["ftp://host/x", "s3://", "file://host/share"])

@@ -1,15 +1,18 @@
 """TFDS builders (no TensorFlow, ArrayRecord files) that hold sessions exactly, to the bit.
 
-Importing this file registers `powder_rss` and `simulated_network` with tensorflow-datasets; `prepared.py` reads both.
+Importing this file registers `powder_rss`, `simulated_network` and `approved_sessions` with tensorflow-datasets;
+`prepared.py` reads all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.splits import SplitDict
 
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.sources.powder import read_powder
@@ -19,6 +22,8 @@ from heimdall_jax.types import Session, SessionSource
 
 BLOCK = 32
 """Sessions read at once: some sources compute many for the price of few."""
+SHARD = 8 * BLOCK
+"""Sessions in a file; TFDS holds those of one in memory."""
 
 
 def _tensor(dtype: Any, *shape: int | None) -> tfds.features.Tensor:
@@ -41,17 +46,38 @@ FEATURES = {
     "altitude_m": _tensor(np.float64, None),
     "clock_sigma_s": _tensor(np.float64, None),
     "snr_db": _tensor(np.float32, None),
+    "masked": tfds.features.Text(),
 }
 """A session: NaN where it has no truth, rate or frequency; `iq` is all receivers' samples in a row, real, imaginary.
 
-`altitude_m` and `clock_sigma_s` are empty where it has none.
+`altitude_m`, `clock_sigma_s` and `snr_db` are empty where it has none; `masked` has a reason in each line.
 """
 
 
-class SessionsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Writes the sessions of each side, and what all share: receivers, origin, and an overview of transmissions."""
+Records = Iterator[tuple[int, dict[str, Any]]]
+"""Numbers and features of the records of a file, in order."""
 
-    VERSION = tfds.core.Version("1.1.0")
+
+@runtime_checkable
+class RecordFile(Protocol):
+    """A file that is yet to be written."""
+
+    def __call__(self) -> Records:
+        """What is in it."""
+        ...
+
+    def __len__(self) -> int:
+        """How many records that are."""
+        ...
+
+
+class SessionsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
+    """Writes the sessions of each side, and what all share: receivers, origin, and an overview of transmissions.
+
+    File by file: TFDS's other builders keep a whole side, in memory up to 1 GB and through TensorFlow beyond.
+    """
+
+    VERSION = tfds.core.Version("1.2.0")
 
     def __init__(
         self,
@@ -75,11 +101,16 @@ class SessionsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[int, Any]]]:
+    def _shard_iterators_per_split(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> Mapping[str, Sequence[Callable[[], Records]]]:
         if self._sides is None:
             self._sides, self._about = self.find(dl_manager)
         self._metadata().update(self._about)
-        return {name: self._generate_examples(name, side) for name, side in self._sides.items()}
+        return {
+            name: [partial(self._shard, name, side, start) for start in range(0, len(side), SHARD)]
+            for name, side in self._sides.items()
+        }
 
     def _metadata(self) -> dict[str, Any]:
         """Saved beside the records when all are written."""
@@ -90,13 +121,12 @@ class SessionsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         cure = "Use heimdall_jax.sources.prepared.prepare."
         raise DataError(explain(f"data set {self.name}", got="no sessions", allowed="sides", cure=cure))
 
-    def _generate_examples(self, name: str, side: SessionSource) -> Iterator[tuple[int, Any]]:
-        overview: list[list[Any]] = []
-        self._metadata().setdefault("transmissions", {})[name] = overview
-        receivers = None
-        for start in range(0, len(side), BLOCK):
-            for session in side.__getitems__(range(start, min(start + BLOCK, len(side)))):
-                receivers = receivers or session.receivers
+    def _shard(self, name: str, side: SessionSource, start: int) -> Records:
+        overview = self._metadata().setdefault("transmissions", {}).setdefault(name, [])
+        receivers = tuple(self._about["receivers"])
+        stop = min(start + SHARD, len(side))
+        for block in range(start, stop, BLOCK):
+            for session in side.__getitems__(range(block, min(block + BLOCK, stop))):
                 if session.receivers != receivers:
                     cure = "Give every session of the set the same receivers, masked where absent."
                     raise DataError(
@@ -122,6 +152,44 @@ class PowderRss(SessionsBuilder):
 
 class SimulatedNetwork(SessionsBuilder):
     """Sessions with IQ from a simulated network of receivers, or from any other source."""
+
+
+class ApprovedSessions(SessionsBuilder):
+    """Approved sessions of the platform's catalogue, with IQ; the files' contents are known before they are read."""
+
+    def __init__(
+        self,
+        *,
+        files: Mapping[str, Sequence[RecordFile]] | None = None,
+        about: Mapping[str, Any] | None = None,
+        **options: Any,
+    ):
+        """With the files of each side, which Beam's workers may write, and `about` them all, the overview too."""
+        self._files = files or {}
+        super().__init__(about=about, **options)
+
+    def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Sequence[RecordFile]]:
+        return {self._side: self._files[self._side]}
+
+    def _download_and_prepare(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig | None = None,
+    ) -> None:
+        if not self._files:
+            self.find(dl_manager)
+        written: list[Any] = []
+        for side, files in self._files.items():
+            # One by one: with Beam, TFDS writes the sides before once more with every further side.
+            self._side = side
+            super()._download_and_prepare(dl_manager, download_config)
+            # With Beam, TFDS sorts the counts of files by name: 0, 1, 10, 2.
+            info: Any = self.info.splits[side]
+            written.append(info.replace(shard_lengths=[len(file) for file in files]))
+        for counts in self.data_path.glob("*.shard_infos.json"):
+            counts.unlink()
+        self.info.set_splits(SplitDict(written))
+        self._metadata().update(self._about)
 
 
 def powder_sides(path: str, spec: str, **options: Any) -> tuple[dict[str, SessionSource], dict[str, Any]]:
@@ -158,6 +226,7 @@ def encode(session: Session) -> dict[str, Any]:
         "altitude_m": _or_empty(session.altitude_m_R),
         "clock_sigma_s": _or_empty(session.clock_sigma_s_R),
         "snr_db": _or_empty(session.snr_db_R, np.float32),
+        "masked": "\n".join(session.masked),
     }
 
 

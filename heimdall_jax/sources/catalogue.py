@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import SupportsIndex
 
@@ -14,29 +15,21 @@ import numpy as np
 
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.sources.catalogue_sql import read_catalogue
-from heimdall_jax.sources.matching import Measurement, match
-from heimdall_jax.sources.recordings import HEADER_BYTES, SAMPLE_BYTES, check_header, decode_iq
-from heimdall_jax.sources.rows import BUCKET, Catalogue, SessionRow
-from heimdall_jax.store import FolderStore, MissingObjectError, ObjectStore, open_store
+from heimdall_jax.sources.eligible import active_stations, eligible_sessions
+from heimdall_jax.sources.matching import Measurement
+from heimdall_jax.sources.recordings import metadata_name
+from heimdall_jax.sources.rows import BUCKET
+from heimdall_jax.sources.session_iq import read_session_iq
+from heimdall_jax.store import FolderStore, ObjectStore, open_store
 from heimdall_jax.types import Session
 
-MARGIN_SIGMAS = math.sqrt(-2 * math.log(0.05))
-"""Radius that holds 95 % of an isotropic Gaussian, in standard deviations per axis (Rayleigh: 2.45)."""
 DATABASE = "catalogue.sqlite"
 READERS = 16
 """Objects read at once: an object store answers slowly, but many at a time."""
-
-
-@dataclass(frozen=True)
-class CatalogueSession:
-    """A usable session before its samples are read: a `Transmission` that splits can divide."""
-
-    session_id: str
-    start_time_s: float
-    truth_deg: tuple[float, float]
-    truth_error_m: float
-    frequency_hz: float
-    measurements: tuple[Measurement | None, ...]
+FOLDERS = 1000
+"""Listed one by one; for more, all of the store's are listed: a list gives a thousand objects at once."""
+VERSION = 1
+"""Raise when this room reads the same rows and objects as other sessions than before."""
 
 
 def embedded(folder: str | Path) -> tuple[str, ObjectStore]:
@@ -48,33 +41,44 @@ def embedded(folder: str | Path) -> tuple[str, ObjectStore]:
 def open_catalogue(
     path: str | Path,
     *,
-    store: str = f"s3://{BUCKET}",
+    store: str = "",
     min_receivers: int = 3,
     iq: bool = True,
     samples: int | None = None,
 ) -> CatalogueSource:
-    """The sessions of the catalogue in a folder, or of the platform's at a database URL and a store's.
+    """The sessions of the catalogue in a folder, or of the one at a database's URL.
+
+    Args:
+        path: A folder (`catalogue.sqlite` and `objects/`), or SQLAlchemy's URL of a database.
+        store: URL of the recordings; empty: the folder's own, or with a URL the platform's bucket.
+        min_receivers: See `CatalogueSource`, as for the others.
+        iq: Whether sessions bring samples.
+        samples: How many of each recording.
 
     Raises:
         StorageError: Nothing is there, or it cannot be reached.
         DataError: No usable session is left.
     """
-    url, objects = (str(path), open_store(store)) if "://" in str(path) else embedded(path)
+    at_url = "://" in str(path)
+    url, objects = (str(path), None) if at_url else embedded(path)
+    if store or objects is None:
+        objects = open_store(store or f"s3://{BUCKET}")
     return CatalogueSource(url, objects, min_receivers=min_receivers, iq=iq, samples=samples)
 
 
 class CatalogueSource:
     """Sessions that are completed, approved, labelled and heard by enough receivers; a `SessionSource`.
 
-    Every recording's header is read at once, its samples when a session is asked for. The receivers are all active
-    stations. A source's `error_margin_meters` is taken as the radius that holds it with 95 %: 2.45 standard
-    deviations per axis.
+    Only the tables are read at once, in one state of the database and without a lock. A session's recordings are read
+    when it is asked for, each checked then: its `heard_R` may be less than its row said, and `masked` says why. The
+    receivers are all active stations. A source's `error_margin_meters` is taken as the radius that holds it with 95 %:
+    2.45 standard deviations per axis.
 
     Attributes:
         receivers: Names of the active stations, sorted.
         origin_deg: Mean of their places.
         transmissions: One `CatalogueSession` for each session, in the order of time.
-        skipped: How often each thing was masked or skipped, by reason.
+        skipped: How often each thing was masked or skipped by the tables, by reason.
         notes: What was taken for granted.
     """
 
@@ -89,37 +93,34 @@ class CatalogueSource:
         iq: bool = True,
         samples: int | None = None,
     ) -> None:
-        """Read the catalogue and check its recordings.
+        """Read the catalogue's tables.
 
         Args:
             database_url: SQLAlchemy's, SQLite or PostgreSQL.
             store: Holds the recordings under the keys that the catalogue names.
-            min_receivers: Sessions with fewer readable measurements are skipped and counted.
+            min_receivers: Sessions with fewer measurements are skipped and counted.
             iq: Whether sessions bring samples; without, a measurement needs no recording.
-            samples: Read this many from the start of each recording, and mask shorter ones; None reads all of it.
+            samples: Of each recording are given, and shorter ones masked; None gives all of it.
 
         Raises:
-            StorageError: The database or the store cannot be reached.
+            StorageError: The database cannot be reached.
             DataError: No station or no usable session is left.
         """
         catalogue = read_catalogue(database_url)
         self._store, self._iq, self._samples = store, iq, samples
         counts: Counter[str] = Counter()
-        self._stations = _stations(catalogue, counts)
-        self.receivers = tuple(catalogue.stations[key].name for key in self._stations)
-        place = np.array(
-            [(catalogue.stations[key].latitude_deg, catalogue.stations[key].longitude_deg) for key in self._stations]
-        )
+        keys = active_stations(catalogue, counts)
+        self._stations = [catalogue.stations[key] for key in keys]
+        self.receivers = tuple(station.name for station in self._stations)
+        place = np.array([(station.latitude_deg, station.longitude_deg) for station in self._stations])
+        self._altitude_m_R = np.array([station.altitude_m for station in self._stations])
         self._present_R: np.ndarray = np.any(place != 0.0, axis=1)
         mean = place[self._present_R].mean(axis=0)
         self.origin_deg = (float(mean[0]), float(mean[1]))
         self._place_deg_RE = np.where(self._present_R[:, None], place, mean)
-        matched = match([row.interval for row in catalogue.sessions], catalogue.measurements)
-        rows = [row for row in catalogue.sessions if _usable(row, counts)]
-        readable = self._readable([m for row in rows for m in matched[row.interval.session_id].values()], counts)
-        found = [self._session(row, matched[row.interval.session_id], readable, min_receivers, counts) for row in rows]
-        usable = [session for session in found if session is not None]
-        self.transmissions = tuple(sorted(usable, key=lambda session: (session.start_time_s, session.session_id)))
+        have_place = dict(zip(keys, self._present_R.tolist(), strict=True))
+        usable = eligible_sessions(catalogue, have_place, counts, min_receivers=min_receivers, iq=iq, samples=samples)
+        self.transmissions = tuple(usable)
         self.skipped = {reason: n for reason, n in counts.items() if n}
         if not usable:
             got = "no usable session (" + ", ".join(f"{n} {reason}" for reason, n in self.skipped.items()) + ")"
@@ -133,144 +134,86 @@ class CatalogueSource:
         row = self.transmissions[index]
         heard = np.array([measurement is not None for measurement in row.measurements])
         rss = np.array([(measurement and measurement.rss_db) or 0.0 for measurement in row.measurements], np.float32)
-        iq, rate = self._read(row) if self._iq else (None, None)
+        read = None
+        if self._iq:
+            read = read_session_iq(self._store, row.measurements, (row.start_time_s, row.end_time_s), self._samples)
         return Session(
             session_id=row.session_id,
             start_time_s=row.start_time_s,
             receivers=self.receivers,
             receiver_deg_RE=self._place_deg_RE,
             present_R=self._present_R,
-            heard_R=heard,
+            heard_R=heard if read is None else read.readable_R,
             rss_db_R=rss,
             truth_deg=row.truth_deg,
             truth_error_m=row.truth_error_m,
-            iq_RT=iq,
-            sample_rate_hz=rate,
+            iq_RT=read and read.iq_RT,
+            sample_rate_hz=read and read.sample_rate_hz,
             frequency_hz=row.frequency_hz,
+            altitude_m_R=self._altitude_m_R,
+            clock_sigma_s_R=read and read.clock_sigma_s_R,
             snr_db_R=np.array([_snr_db(measurement) for measurement in row.measurements], np.float32),
+            masked=read.masked if read else (),
         )
 
     def __getitems__(self, indices: Iterable[SupportsIndex], /) -> list[Session]:
-        with ThreadPoolExecutor(READERS) as pool:
+        if not self._iq:
+            return [self[index] for index in indices]
+        pool = ThreadPoolExecutor(READERS)
+        try:
             return list(pool.map(self.__getitem__, indices))
+        finally:
+            # After an error those that wait would each wait for the server, too.
+            pool.shutdown(cancel_futures=True)
 
-    def _read(self, row: CatalogueSession) -> tuple[np.ndarray, float | None]:
-        """Samples (R, T) of a session and their rate; rows that did not hear are zero, and meaningless."""
-        held = [(i, m.key, m) for i, m in enumerate(row.measurements) if m is not None and m.key is not None]
-        count = self._samples
-        limit = None if count is None else HEADER_BYTES + count * SAMPLE_BYTES
-        read = [decode_iq(self._store.get(key, limit), key, count) for _, key, _ in held]
-        iq_RT = np.zeros((len(self.receivers), len(read[0])), np.complex64)
-        for (i, _, _), iq_T in zip(held, read, strict=True):
-            iq_RT[i] = iq_T
-        return iq_RT, held[0][2].sample_rate_hz
+    def without_iq(self) -> CatalogueSource:
+        """The same sessions as their rows have them; no object is read."""
+        plain = copy.copy(self)
+        plain._iq = False
+        return plain
 
-    def _readable(self, measurements: list[Measurement], counts: Counter[str]) -> set[Measurement]:
-        """Measurements that can be used; the others are counted by reason."""
-        if self._iq:
-            with ThreadPoolExecutor(READERS) as pool:
-                problems = list(pool.map(self._problem, measurements))
-        else:
-            problems = [None] * len(measurements)
-        stations = dict(zip(self._stations, self._present_R.tolist(), strict=True))
-        good = set()
-        for measurement, problem in zip(measurements, problems, strict=True):
-            reason = problem
-            if measurement.station_id not in stations:
-                reason = "measurement of an inactive station"
-            elif not stations[measurement.station_id]:
-                reason = "measurement of a station at (0, 0), masked"
-            elif measurement.rss_db is None or not math.isfinite(measurement.rss_db):
-                reason = "measurement without a signal strength"
-            if reason is None:
-                good.add(measurement)
-            else:
-                counts[reason] += 1
-        return good
+    def fingerprint(self) -> str:
+        """What changes when a session's row, a station, a recording or its metadata does; no recording is read.
 
-    def _problem(self, measurement: Measurement) -> str | None:
-        """Why a measurement's recording cannot be used, by its header."""
-        if measurement.key is None:
-            return "measurement without a recording"
-        try:
-            start, size = self._store.get(measurement.key, HEADER_BYTES), self._store.size(measurement.key)
-        except MissingObjectError:
-            return "recording missing in the store"
-        try:
-            count = check_header(start, size, measurement.key)
-        except DataError:
-            return "recording that is not complete, one-dimensional complex64"
-        if measurement.samples is not None and count != measurement.samples:
-            return "recording of another length than the catalogue says"
-        if self._samples is not None and count < self._samples:
-            return f"recording shorter than {self._samples} samples"
-        return None
+        It is made of the rows that count and of each object's stamp in the store: size and ETag in S3, size and time of
+        writing in a folder.
 
-    def _session(
-        self,
-        row: SessionRow,
-        by_station: dict[str, Measurement],
-        readable: set[Measurement],
-        min_receivers: int,
-        counts: Counter[str],
-    ) -> CatalogueSession | None:
-        """The session, or None (counted) where too few receivers are left."""
-        good = {key: measurement for key, measurement in by_station.items() if measurement in readable}
-        if self._iq and good:
-            # Samples are one array: the rate and length most receivers share counts.
-            kinds = {key: (m.sample_rate_hz, None if self._samples else m.samples) for key, m in good.items()}
-            kind = Counter(kinds.values()).most_common(1)[0][0]
-            alike = {key: measurement for key, measurement in good.items() if kinds[key] == kind}
-            counts["recording at another sample rate or length than its session's others"] += len(good) - len(alike)
-            good = alike
-        if len(good) < max(min_receivers, 1) or row.truth_deg is None:
-            counts[f"session with fewer than {min_receivers} readable measurements"] += 1
-            return None
-        frequency = row.interval.frequency_hz or float(np.median([m.frequency_hz for m in good.values()]))
-        return CatalogueSession(
-            row.interval.session_id,
-            row.interval.start.timestamp(),
-            row.truth_deg,
-            row.error_margin_m / MARGIN_SIGMAS,
-            frequency,
-            tuple(good.get(key) for key in self._stations),
-        )
+        Raises:
+            StorageError: The store cannot be reached.
+        """
+        return hashlib.sha256("".join(self.contents().values()).encode()).hexdigest()
+
+    def contents(self) -> dict[str, str]:
+        """The fingerprint of each session by its key.
+
+        Raises:
+            StorageError: The store cannot be reached.
+        """
+        shared = hashlib.sha256(repr((VERSION, self._iq, self._samples, self._stations)).encode())
+        stamps = self._stamps() if self._iq else {}
+        found = {}
+        for row in self.transmissions:
+            digest = shared.copy()
+            digest.update(repr(row).encode())
+            for measurement in row.measurements:
+                if measurement is not None and measurement.key is not None:
+                    stamped = stamps.get(measurement.key), stamps.get(metadata_name(measurement.key))
+                    digest.update(repr(stamped).encode())
+            found[row.session_id] = digest.hexdigest()
+        return found
+
+    def _stamps(self) -> dict[str, str]:
+        """Of all objects beside the recordings: of a few folders each by itself, of many in lists begun at once."""
+        keys = {m.key for row in self.transmissions for m in row.measurements if m is not None and m.key is not None}
+        prefixes = {f"{key.rpartition('/')[0]}/" for key in keys}
+        if len(prefixes) > FOLDERS:
+            alike = [a == b for a, b in zip(min(keys), max(keys), strict=False)]
+            common = alike.index(False)
+            prefixes = {key[: common + 1] for key in keys}
+        with ThreadPoolExecutor(READERS) as pool:
+            lists = list(pool.map(self._store.stamps, sorted(prefixes)))
+        return {key: stamp for found in lists for key, stamp in found.items()}
 
 
 def _snr_db(measurement: Measurement | None) -> float:
     return math.nan if measurement is None or measurement.snr_db is None else measurement.snr_db
-
-
-def _stations(catalogue: Catalogue, counts: Counter[str]) -> list[str]:
-    """Keys of the active stations in the order of their names."""
-    keys = sorted(catalogue.stations, key=lambda key: catalogue.stations[key].name)
-    at_zero = 0
-    for key in keys:
-        station = catalogue.stations[key]
-        if not (abs(station.latitude_deg) <= 90 and abs(station.longitude_deg) <= 180):
-            got = f"({station.latitude_deg}, {station.longitude_deg})"
-            cure = "Correct the station's row."
-            raise DataError(explain(f"station {station.name}", got=got, allowed="degrees on Earth", cure=cure))
-        at_zero += (station.latitude_deg, station.longitude_deg) == (0.0, 0.0)
-    if at_zero == len(keys):
-        raise DataError(
-            explain("catalogue", got="no active station with a place", allowed="one or more", cure="Activate stations.")
-        )
-    counts["station at (0, 0), masked"] += at_zero
-    return keys
-
-
-def _usable(row: SessionRow, counts: Counter[str]) -> bool:
-    """Whether a session may train; counted by reason where not."""
-    if row.status != "completed":
-        reason = "session not completed"
-    elif row.approval != "approved":
-        reason = "session not approved"
-    elif row.truth_deg is None:
-        reason = "session whose source has no place"
-    elif not (abs(row.truth_deg[0]) <= 90 and abs(row.truth_deg[1]) <= 180) or row.truth_deg == (0.0, 0.0):
-        reason = "session whose source is at an impossible place"
-    else:
-        return True
-    counts[reason] += 1
-    return False

@@ -1,120 +1,24 @@
-"""The platform's SQL tables of recording sessions, read and written. The only door to SQLAlchemy.
-
-In PostgreSQL the tables are in the schema `heimdall`; embedded, the same tables are in SQLite without a schema.
-The URL chooses; the code is one.
-"""
+"""The rows of a catalogue, read from its database and written to it. The URL chooses SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
-from heimdall_jax.errors import ConfigError, DataError, StorageError, explain
+from heimdall_jax.errors import DataError, explain
+from heimdall_jax.sources.catalogue_connection import reading, writing
+from heimdall_jax.sources.catalogue_tables import MEASUREMENTS, METADATA, SCHEMA, SESSIONS, SOURCES, STATIONS
 from heimdall_jax.sources.matching import Interval, Measurement
 from heimdall_jax.sources.rows import BUCKET, Catalogue, Recording, SessionRow, object_key
 from heimdall_jax.store import ObjectStore
 from heimdall_jax.types import Station
 
-SCHEMA = "heimdall"
-
-
-class UtcDateTime(sa.types.TypeDecorator[dt.datetime]):
-    """A moment with its zone; SQLite, which keeps none, holds UTC."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: dt.datetime | None, dialect: sa.Dialect) -> dt.datetime | None:
-        """To UTC; without its zone for SQLite."""
-        if value is None:
-            return None
-        moment = value.astimezone(dt.UTC)
-        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
-
-    def process_result_value(self, value: dt.datetime | None, dialect: sa.Dialect) -> dt.datetime | None:
-        """With a zone always."""
-        return value.replace(tzinfo=dt.UTC) if value is not None and value.tzinfo is None else value
-
-
-METADATA = sa.MetaData(schema=SCHEMA)
-
-
-def _id() -> sa.Column[uuid.UUID]:
-    return sa.Column("id", sa.Uuid, primary_key=True, default=uuid.uuid4)
-
-
-def _one_of(column: str, *values: str) -> sa.CheckConstraint:
-    return sa.CheckConstraint(f"{column} in ({', '.join(map(repr, values))})")
-
-
-STATIONS = sa.Table(
-    "websdr_stations",
-    METADATA,
-    _id(),
-    sa.Column("name", sa.Text, nullable=False, unique=True),
-    sa.Column("url", sa.Text, nullable=False, default=""),
-    sa.Column("country", sa.Text),
-    sa.Column("latitude", sa.Double, nullable=False),
-    sa.Column("longitude", sa.Double, nullable=False),
-    sa.Column("altitude_asl", sa.Integer),
-    sa.Column("frequency_min_hz", sa.BigInteger),
-    sa.Column("frequency_max_hz", sa.BigInteger),
-    sa.Column("is_active", sa.Boolean, nullable=False, default=True),
-)
-SOURCES = sa.Table(
-    "known_sources",
-    METADATA,
-    _id(),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("description", sa.Text),
-    sa.Column("frequency_hz", sa.BigInteger),
-    sa.Column("latitude", sa.Double),
-    sa.Column("longitude", sa.Double),
-    sa.Column("power_dbm", sa.Double),
-    sa.Column("source_type", sa.Text),
-    sa.Column("is_validated", sa.Boolean, nullable=False, default=False),
-    sa.Column("error_margin_meters", sa.Double, sa.CheckConstraint("error_margin_meters > 0"), default=50.0),
-)
-SESSIONS = sa.Table(
-    "recording_sessions",
-    METADATA,
-    _id(),
-    sa.Column("known_source_id", sa.ForeignKey(SOURCES.c.id), nullable=False),
-    sa.Column("session_name", sa.Text, nullable=False),
-    sa.Column("session_start", UtcDateTime, nullable=False),
-    sa.Column("session_end", UtcDateTime),
-    sa.Column("duration_seconds", sa.Double),
-    sa.Column("celery_task_id", sa.Text),
-    sa.Column("status", sa.Text, nullable=False, default="pending"),
-    sa.Column("approval_status", sa.Text, nullable=False, default="pending"),
-    _one_of("status", "pending", "in_progress", "completed", "failed"),
-    _one_of("approval_status", "pending", "approved", "rejected"),
-)
-MEASUREMENTS = sa.Table(
-    "measurements",
-    METADATA,
-    sa.Column("timestamp", UtcDateTime, primary_key=True),
-    _id(),
-    sa.Column("websdr_station_id", sa.ForeignKey(STATIONS.c.id), nullable=False),
-    sa.Column("frequency_hz", sa.BigInteger, nullable=False),
-    sa.Column("signal_strength_db", sa.Double, nullable=False),
-    sa.Column("snr_db", sa.Double),
-    sa.Column("frequency_offset_hz", sa.Integer),
-    sa.Column("iq_data_location", sa.Text),
-    sa.Column("iq_data_format", sa.Text, default="complex64"),
-    sa.Column("iq_sample_rate", sa.Integer),
-    sa.Column("iq_samples_count", sa.Integer),
-    sa.Column("duration_seconds", sa.Double),
-    sa.Column("created_at", UtcDateTime, default=lambda: dt.datetime.now(dt.UTC)),
-)
+ROWS_AT_ONCE = 2000
+"""That the server sends, so that it, not this process, holds the others."""
 
 
 def create_catalogue(database_url: str) -> None:
@@ -124,27 +28,38 @@ def create_catalogue(database_url: str) -> None:
         ConfigError: The URL is none that can be opened.
         StorageError: The database cannot be written.
     """
-    with _connection(database_url, create=True) as connection:
+    with writing(database_url, create=True) as connection:
         if connection.dialect.name != "sqlite":
             connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
         METADATA.create_all(connection)
 
 
 def read_catalogue(database_url: str) -> Catalogue:
-    """All stations, sessions and measurements.
+    """All stations, sessions and measurements, the last two in the order of time; nothing is written.
 
     Raises:
         ConfigError: The URL is none that can be opened.
-        StorageError: There is no such database, or it has not the tables.
+        StorageError: There is no such database, it has not the tables, may not be read, or stays away.
     """
-    joined = sa.select(
-        SESSIONS, SOURCES.c.latitude, SOURCES.c.longitude, SOURCES.c.frequency_hz, SOURCES.c.error_margin_meters
-    ).join(SOURCES, SESSIONS.c.known_source_id == SOURCES.c.id)
-    with _connection(database_url) as connection:
-        stations = {str(row.id): _station(row) for row in connection.execute(sa.select(STATIONS)) if row.is_active}
-        sessions = tuple(_session(row) for row in connection.execute(joined))
-        measurements = tuple(_measurement(row) for row in connection.execute(sa.select(MEASUREMENTS)))
-    return Catalogue(stations, sessions, measurements)
+    return reading(database_url, _read)
+
+
+def _read(connection: sa.Connection) -> Catalogue:
+    s, m = SESSIONS.c, MEASUREMENTS.c
+    joined = (
+        sa.select(s.id, s.session_start, s.session_end, s.celery_task_id, s.status, s.approval_status)
+        .add_columns(*(SOURCES.c[name] for name in ("latitude", "longitude", "frequency_hz", "error_margin_meters")))
+        .join(SOURCES, s.known_source_id == SOURCES.c.id)
+        .order_by(s.session_start, s.id)
+    )
+    measured = sa.select(m.timestamp, m.websdr_station_id, m.frequency_hz, m.signal_strength_db, m.snr_db).add_columns(
+        *(m[name] for name in ("iq_data_location", "iq_data_format", "iq_sample_rate", "iq_samples_count"))
+    )
+    stations = {str(row.id): _station(row) for row in connection.execute(sa.select(STATIONS)) if row.is_active}
+    streamed = {"yield_per": ROWS_AT_ONCE}
+    sessions = tuple(_session(row) for row in connection.execute(joined, execution_options=streamed))
+    rows = connection.execute(measured.order_by(m.timestamp, m.id), execution_options=streamed)
+    return Catalogue(stations, sessions, _measurements(rows))
 
 
 def add_session(
@@ -189,7 +104,7 @@ def add_session(
     at = {"frequency_hz": round(frequency_hz), "latitude": latitude, "longitude": longitude}
     when = {"session_start": start, "session_end": start + dt.timedelta(seconds=duration_s)}
     state = {"status": status, "approval_status": approval, "celery_task_id": task, "duration_seconds": duration_s}
-    with _connection(database_url) as connection:
+    with writing(database_url) as connection:
         connection.execute(SOURCES.insert().values(id=source, name=name, error_margin_meters=error_margin_m, **at))
         connection.execute(
             SESSIONS.insert().values(id=session, known_source_id=source, session_name=name, **when, **state)
@@ -239,62 +154,20 @@ def _session(row: Any) -> SessionRow:
     return SessionRow(interval, truth, _number(row.error_margin_meters) or 0.0, row.status, row.approval_status)
 
 
-def _measurement(row: Any) -> Measurement:
-    return Measurement(
-        time=row.timestamp,
-        station_id=str(row.websdr_station_id),
-        frequency_hz=float(row.frequency_hz),
-        rss_db=_number(row.signal_strength_db),
-        snr_db=_number(row.snr_db),
-        key=object_key(row.iq_data_location),
-        sample_rate_hz=_number(row.iq_sample_rate),
-        samples=row.iq_samples_count,
-    )
+def _measurements(rows: sa.Result[Any]) -> tuple[Measurement, ...]:
+    """All of them; made without attributes of rows and with each station's name once, as there are many."""
+    names: dict[uuid.UUID, str] = {}
+    found = []
+    for row in rows:
+        time, station, frequency_hz, rss_db, snr_db, location, iq_format, rate_hz, samples = tuple(row)
+        name = names.get(station) or names.setdefault(station, str(station))
+        numbers = float(frequency_hz), _number(rss_db), _number(snr_db)
+        found.append(
+            Measurement(time, name, *numbers, object_key(location), _number(rate_hz), samples, iq_format or None)
+        )
+    return tuple(found)
 
 
 def _number(value: Any) -> float | None:
     """PostgreSQL may give decimals."""
     return None if value is None else float(value)
-
-
-def _url(database_url: str) -> sa.URL:
-    try:
-        url = sa.make_url(database_url)
-    except ArgumentError as error:
-        allowed = "sqlite:///catalogue.sqlite or postgresql://user@host/database"
-        raise ConfigError(explain("database", got=error, allowed=allowed, cure="Correct the URL.")) from error
-    # SQLAlchemy 2.0 and 2.1 differ in the driver they take for this name.
-    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
-
-
-@contextmanager
-def _connection(database_url: str, *, create: bool = False) -> Iterator[sa.Connection]:
-    """A transaction, with errors of the database as ours."""
-    url = _url(database_url)
-    sqlite = url.get_backend_name() == "sqlite"
-    if sqlite and url.database:
-        # Opening a file that is not there would make an empty one.
-        try:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True) if create else Path(url.database).stat()
-        except OSError as error:
-            raise _unusable(database_url, error) from error
-    try:
-        # No pool: a connection kept open would not survive into a data loader's worker.
-        engine = sa.create_engine(url, poolclass=NullPool)
-    except (ImportError, ArgumentError) as error:
-        cure = "For PostgreSQL: pip install 'heimdall-jax[platform]'."
-        raise ConfigError(explain("database", got=error, allowed="sqlite:/// or postgresql://", cure=cure)) from error
-    if sqlite:
-        engine = engine.execution_options(schema_translate_map={SCHEMA: None})
-    try:
-        with engine.begin() as connection:
-            yield connection
-    except SQLAlchemyError as error:
-        raise _unusable(database_url, error) from error
-
-
-def _unusable(database_url: str, error: object) -> StorageError:
-    got = " ".join(str(getattr(error, "orig", None) or error).split())
-    cure = "Check the address; a new catalogue is made by scripts/prepare_data.py."
-    shown = _url(database_url).render_as_string(hide_password=True)
-    return StorageError(explain(f"catalogue {shown}", got=got, allowed="a database with the tables", cure=cure))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 FREQUENCY_TOLERANCE_HZ = 10_000
 
@@ -21,9 +22,8 @@ class Interval:
     frequency_hz: float | None
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One station's measurement; `key` is its recording's, None where there is none."""
+class Measurement(NamedTuple):
+    """One station's measurement; `key` is its recording's, None where there is none. A tuple, as there are many."""
 
     time: datetime
     station_id: str
@@ -33,6 +33,7 @@ class Measurement:
     key: str | None
     sample_rate_hz: float | None
     samples: int | None
+    iq_format: str | None = None
 
 
 def belongs(measurement: Measurement, session: Interval) -> bool:
@@ -53,22 +54,51 @@ def match(sessions: Sequence[Interval], measurements: Iterable[Measurement]) -> 
     one whose task its key names, then the one that started last. Per station the highest SNR counts, then the first.
     """
     waiting = sorted(sessions, key=lambda session: session.start, reverse=True)
-    running: list[Interval] = []
+    running = _Running()
     found: dict[str, dict[str, Measurement]] = {session.session_id: {} for session in sessions}
     for measurement in sorted(measurements, key=lambda measurement: measurement.time):
         while waiting and waiting[-1].start <= measurement.time:
-            running.append(waiting.pop())
-        running = [session for session in running if session.end is None or measurement.time < session.end]
-        fitting = [session for session in running if belongs(measurement, session)]
-        if not fitting:
+            running.add(waiting.pop())
+        best = running.best(measurement)
+        if best is None:
             continue
-        named = measurement.key is not None
-        best = max(fitting, key=lambda session: (named and session.task_id is not None, session.start))
         at_station = found[best.session_id]
         held = at_station.get(measurement.station_id)
         if held is None or _snr(measurement) > _snr(held):
             at_station[measurement.station_id] = measurement
     return found
+
+
+class _Running:
+    """Sessions that have started, by task and all in a row: thousands may be open, of which a measurement fits one."""
+
+    def __init__(self) -> None:
+        self._by_task: dict[str, list[Interval]] = {}
+        self._untold: list[Interval] = []
+        self._all: list[Interval] = []
+
+    def add(self, session: Interval) -> None:
+        """Later ones after earlier ones."""
+        self._all.append(session)
+        if session.task_id is None:
+            self._untold.append(session)
+        else:
+            self._by_task.setdefault(session.task_id, []).append(session)
+
+    def best(self, measurement: Measurement) -> Interval | None:
+        """Of the sessions it belongs to one whose task its key names, else the one that started last."""
+        if measurement.key is None:
+            return _last(self._all, measurement)
+        named = [self._by_task[part] for part in set(measurement.key.split("/")) if part in self._by_task]
+        found = [session for sessions in named if (session := _last(sessions, measurement)) is not None]
+        return max(found, key=lambda session: session.start) if found else _last(self._untold, measurement)
+
+
+def _last(sessions: list[Interval], measurement: Measurement) -> Interval | None:
+    """The latest that a measurement belongs to; those that end before it at the list's end are dropped on the way."""
+    while sessions and (end := sessions[-1].end) is not None and end <= measurement.time:
+        sessions.pop()
+    return next((session for session in reversed(sessions) if belongs(measurement, session)), None)
 
 
 def _snr(measurement: Measurement) -> float:

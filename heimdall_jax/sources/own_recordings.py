@@ -126,12 +126,18 @@ def _recording(root: Path, row: Row, stations: dict[str, Station]) -> Recording:
     rss_db = _number(row, "rss_db") if row.get("rss_db") else 10 * np.log10(power)
     clock_sigma_s = _number(row, "clock_sigma_s") if row.get("clock_sigma_s") else None
     metadata = RecordingMetadata(
+        start_time_ns=None if clock_sigma_s is None else _start_ns(dt.datetime.fromisoformat(row["start"])),
         sample_rate_hz=_number(row, "sample_rate_hz"),
         clock_sigma_s=clock_sigma_s,
         centre_frequency_hz=_number(row, "frequency_hz"),
     )
     snr_db = _number(row, "snr_db") if row.get("snr_db") else None
     return Recording(stations[row["station"]], float(rss_db), snr_db, iq_T, metadata)
+
+
+def _start_ns(start: dt.datetime) -> int:
+    """Unix time; exact, as a table's microseconds are."""
+    return (start - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1) * 1000
 
 
 def _station(row: Row) -> Station:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex
@@ -96,6 +98,7 @@ class PreparedSource:
             altitude_m_R=record["altitude_m"] if record["altitude_m"].size else None,
             clock_sigma_s_R=record["clock_sigma_s"] if record["clock_sigma_s"].size else None,
             snr_db_R=record["snr_db"] if record["snr_db"].size else None,
+            masked=tuple(record["masked"].decode().splitlines()),
         )
 
 
@@ -108,7 +111,7 @@ def open_prepared(folder: str | Path, sides: str | None = None) -> PreparedSourc
 
     Raises:
         StorageError: No folder, or its files cannot be read.
-        DataError: It holds no prepared set, or several.
+        DataError: It holds no prepared set, or several; of several versions of one it is the newest.
         ConfigError: A side is not in the set.
     """
     root = Path(folder)
@@ -116,7 +119,7 @@ def open_prepared(folder: str | Path, sides: str | None = None) -> PreparedSourc
         raise StorageError(
             explain("prepared set", got=f"no folder {root}", allowed="a folder", cure="Make it with prepare_data.py.")
         )
-    found = sorted(path.parent for path in root.rglob(INFO) if not _unfinished(path.relative_to(root)))
+    found = held_sets(root)
     if len(found) != 1:
         got = ", ".join(str(path.relative_to(root)) for path in found) or "none"
         cure = "Name one of them." if found else "Make it with scripts/prepare_data.py."
@@ -126,8 +129,8 @@ def open_prepared(folder: str | Path, sides: str | None = None) -> PreparedSourc
 
     try:
         builder: Any = tfds.builder_from_directory(found[0])
-        if "clock_sigma_s" not in builder.info.features:
-            raise ValueError(f"version {builder.version}, which holds no clocks")
+        if "masked" not in builder.info.features:
+            raise ValueError(f"version {builder.version}, which does not say what was masked")
         held = sorted(builder.info.metadata["transmissions"])
         asked = held if sides is None else sides.split("+")
         for side in asked:
@@ -169,33 +172,21 @@ def prepare(
     if not held:
         raise DataError(explain("prepare", got="no sessions", allowed="one or more", cure="Raise the counts."))
     root = Path(out)
-    if any(not _unfinished(path.relative_to(root)) for path in (root / name).rglob(INFO)):
+    if (root / name).is_dir() and held_sets(root / name):
         cure = "Remove it, or choose another folder."
         raise ConfigError(explain(f"{root}", got=f"{name} is there already", allowed="a new set", cure=cure))
     from heimdall_jax.sources import builders
 
-    tfds = builders.tfds
     kind = {"powder_rss": builders.PowderRss, "simulated_network": builders.SimulatedNetwork}[name]
     whole = {"skipped": {}, "notes": [], **about}
-    try:
+    with writing(root):
         root.mkdir(parents=True, exist_ok=True)
-        for left in root.rglob("incomplete.*"):
-            shutil.rmtree(left, ignore_errors=True)
+        remove_unfinished(root)
         options = {"config": spec} if name == "powder_rss" else {}
         builder = kind(sides=held, about=whole, data_dir=str(root), file_format="array_record", **options)
-        tfds.disable_progress_bar()
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        run_builder(builder)
         if spec != "none" and "test" in held:
-            _write_split(root, spec, [row[0] for row in builder.info.metadata["transmissions"]["test"]])
-    except (OSError, RuntimeError) as error:
-        # A full disk is a RuntimeError where ArrayRecord writes; other ones are the source's own.
-        if isinstance(error, StorageError) or not (isinstance(error, OSError) or "write() failed" in str(error)):
-            raise
-        cure = "Check the folder and the space on its disk."
-        raise StorageError(
-            explain(f"prepared set {root}", got=error, allowed="a writable folder", cure=cure)
-        ) from error
+            write_split(root, spec, [row[0] for row in builder.info.metadata["transmissions"]["test"]])
     return Path(builder.data_dir)
 
 
@@ -211,13 +202,70 @@ def prepare_powder(path: str | Path, out: str | Path, spec: SplitName, **options
     return prepare(out, sides, about=about, name="powder_rss", spec=spec)
 
 
-def _write_split(root: Path, spec: str, names: list[str]) -> None:
-    """The test's names, where `splits` looks for them."""
-    file = root / "train_test_splits" / f"{spec}_split" / f"{spec}_test.json"
+def run_builder(builder: Any, **settings: Any) -> None:
+    """Let TFDS write a set, in silence; `settings` are those of its `DownloadConfig`."""
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):
+        config = tfds.download.DownloadConfig(try_download_gcs=False, **settings)
+        builder.download_and_prepare(download_config=config)
+
+
+def held_sets(root: Path) -> list[Path]:
+    """Folders of the whole sets in a folder, each by its newest version."""
+    newest: dict[Path, Path] = {}
+    for folder in sorted((path.parent for path in root.rglob(INFO)), key=_version):
+        if not any(part.startswith("incomplete.") for part in folder.relative_to(root).parts):
+            newest[folder.parent] = folder
+    return sorted(newest.values())
+
+
+def remove_unfinished(root: Path) -> None:
+    """Remove what was being written when TFDS was killed."""
+    for left in root.rglob("incomplete.*"):
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def write_split(root: Path, spec: str, names: list[str]) -> None:
+    """The test's names, where `splits` looks for them; the whole file at once."""
+    file = _split_file(root, spec)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(names))
+    written = file.with_name(f"incomplete.{file.name}")
+    written.write_text(json.dumps(names))
+    os.replace(written, file)
 
 
-def _unfinished(path: Path) -> bool:
-    """Whether TFDS was stopped while it wrote this."""
-    return any(part.startswith("incomplete.") for part in path.parts)
+def held_tests(root: Path, spec: str) -> set[str]:
+    """The names that `write_split` wrote; none where it wrote no file, or it cannot be read."""
+    try:
+        return set(json.loads(_split_file(root, spec).read_text()))
+    except (OSError, ValueError, TypeError):
+        return set()
+
+
+@contextlib.contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Turn what goes wrong on the disk into our error.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # A full disk is a RuntimeError where ArrayRecord writes; other ones are the source's own.
+        if isinstance(error, StorageError) or not (isinstance(error, OSError) or "write() failed" in str(error)):
+            raise
+        cure = "Check the folder and the space on its disk."
+        raise StorageError(
+            explain(f"prepared set {root}", got=error, allowed="a writable folder", cure=cure)
+        ) from error
+
+
+def _split_file(root: Path, spec: str) -> Path:
+    return root / "train_test_splits" / f"{spec}_split" / f"{spec}_test.json"
+
+
+def _version(folder: Path) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", folder.name)]

@@ -200,8 +200,8 @@ class HeimdallDataset:
 
     def _place(self, index: int, session: Session) -> None:
         """Write one session into the columns."""
-        where, present = self._row_numbers(session), session.present_R
-        columns = self._columns
+        where, present, columns = self._row_numbers(session), session.present_R, self._columns
+        self.skipped.update(session.masked)
         columns["identity"][index] = self._identity_R
         columns["rss_db"][index, where] = np.where(session.heard_R, session.rss_db_R, 0.0)[present]
         columns["heard"][index, where] = session.heard_R[present]

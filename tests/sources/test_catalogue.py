@@ -12,6 +12,7 @@ from heimdall_jax.sources.catalogue import CatalogueSource, embedded, open_catal
 from heimdall_jax.sources.catalogue_sql import create_catalogue
 from heimdall_jax.sources.recordings import decode_metadata, encode_iq
 from heimdall_jax.sources.rows import Recording
+from heimdall_jax.sources.session_iq import BROKEN, MISSING, OTHER_LENGTH, UNTIMED
 from heimdall_jax.sources.splits import split
 from heimdall_jax.types import SessionSource, Station
 
@@ -42,6 +43,7 @@ def test_a_session_comes_back_as_written(catalogue, tmp_path):
     # A Rayleigh variable is below 2.4477 sigma with 95 % (its closed-form quantile, sqrt(-2 ln 0.05)).
     assert session.truth_error_m == pytest.approx(100 / 2.4477, rel=1e-4)
     np.testing.assert_allclose(source.origin_deg, np.mean([[45.02, 7.29], [45.234, 7.857], [45.044, 7.672]], axis=0))
+    np.testing.assert_array_equal(session.altitude_m_R, [600.0, 300.0, 250.0])
     assert source.skipped == {}
     assert source.notes
 
@@ -118,20 +120,55 @@ def spoil(store, data):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (None, "recording missing in the store"),
-        (encode_iq(iq(0))[:-8], "recording that is not complete, one-dimensional complex64"),
-        (b"", "recording that is not complete, one-dimensional complex64"),
-        (encode_iq(iq(0, 500)), "recording of another length than the catalogue says"),
+        (None, MISSING),
+        (encode_iq(iq(0))[:-8], BROKEN),
+        (b"", BROKEN),
+        (encode_iq(iq(0, 500)), OTHER_LENGTH),
     ],
 )
-def test_bad_recordings_are_masked_and_counted(catalogue, data, reason):
+def test_bad_recordings_are_masked_when_they_are_read(catalogue, data, reason):
     url, store = catalogue
     add(url, store, recordings=recordings(stations=STATIONS))
     spoil(store, data)
     source = CatalogueSource(url, store)
-    assert source.skipped == {reason: 1}
-    assert source[0].heard_R.tolist() == [False, True, True, True]
-    np.testing.assert_array_equal(source[0].iq_RT[3], iq(0))
+    assert source.skipped == {}
+    session = source[0]
+    assert session.masked == (reason, UNTIMED, UNTIMED, UNTIMED)
+    assert session.heard_R.tolist() == [False, True, True, True]
+    np.testing.assert_array_equal(session.iq_RT[3], iq(0))
+    assert session.clock_sigma_s_R is None
+    if data is not None:
+        first = CatalogueSource(url, store, samples=100)[0]
+        assert first.masked == session.masked
+
+
+def test_the_dtype_and_shape_in_the_header_count(catalogue):
+    url, store = catalogue
+    add(url, store, recordings=recordings(stations=STATIONS))
+    keys = [key for key in store.list("sessions/") if key.endswith(".npy")]
+    for key, wrong in zip(keys, (iq(0).astype(np.complex128), iq(0).reshape(2, 300), iq(0).real), strict=False):
+        np.save(store.root / key, wrong)
+    session = CatalogueSource(url, store)[0]
+    assert session.masked.count(BROKEN) == 3
+    assert session.heard_R.sum() == 1
+
+
+def test_a_session_of_which_nothing_can_be_read(catalogue):
+    url, store = catalogue
+    add(url, store)
+    for key in list(store.list("sessions/")):
+        (store.root / key).unlink()
+    session = CatalogueSource(url, store)[0]
+    assert (session.iq_RT, session.sample_rate_hz, session.heard_R.any()) == (None, None, False)
+    assert session.masked == (MISSING,) * 3
+
+
+def test_a_format_that_is_no_iq_is_counted_unread(catalogue):
+    url, store = catalogue
+    add(url, store, recordings=recordings(stations=STATIONS))
+    execute(url, "update measurements set iq_data_format = 'int16' where iq_data_location like '%websdr_1.npy'")
+    assert CatalogueSource(url, store).skipped == {"recording in another format than complex64": 1}
+    assert CatalogueSource(url, store, iq=False).skipped == {}
 
 
 def test_lengths_and_the_first_samples(catalogue):

@@ -68,6 +68,24 @@ def test_the_task_wins_over_the_time():
     assert found == {"open": {"s": named}, "later": {}}
 
 
+def test_thousands_of_open_sessions_take_no_longer():
+    """Sessions that failed have no end: each measurement is compared with its own, not with all of them."""
+    count = 20_000
+    compared = []
+
+    class Counting(Interval):
+        def __getattribute__(self, name):
+            if name == "frequency_hz":
+                compared.append(self)
+            return super().__getattribute__(name)
+
+    sessions = [Counting(str(i), at(i), None, f"t{i}", 145e6) for i in range(count)]
+    measurements = [measured(count + i, key=f"sessions/t{i}/websdr_1.npy") for i in range(count)]
+    found = match(sessions, measurements)
+    assert all(len(by_station) == 1 for by_station in found.values())
+    assert len(compared) < 4 * count
+
+
 @given(
     spans=st.lists(st.tuples(st.integers(0, 50), st.integers(1, 30) | st.none()), max_size=6),
     times=st.lists(st.integers(0, 90), max_size=12, unique=True),

@@ -50,6 +50,7 @@ class Made:
             frequency_hz=None if index % 2 else 145.3e6,
             altitude_m_R=np.array([1 / 3, -7.1, 0.0]) if index % 2 else None,
             clock_sigma_s_R=np.array([50e-9, np.inf, 1 / 3]) if index % 3 else None,
+            masked=("one é", "two", "two")[: index % 4],
         )
 
 
@@ -65,6 +66,7 @@ def assert_same(a, b):
             assert (one.dtype, one.shape) == (two.dtype, two.shape)
             assert one.tobytes() == two.tobytes(), name
     names = ("session_id", "start_time_s", "receivers", "truth_deg", "truth_error_m", "sample_rate_hz", "frequency_hz")
+    names = (*names, "masked")
     assert [getattr(a, name) for name in names] == [getattr(b, name) for name in names]
 
 
@@ -96,16 +98,16 @@ def test_round_trip(tmp_path, iq):
     assert set(json.loads(file.read_text())) == named
 
 
-def test_a_set_without_clocks_is_prepared_again(tmp_path, monkeypatch):
-    """As version 1.0.0 wrote it."""
+def test_a_set_of_an_older_version_is_prepared_again(tmp_path, monkeypatch):
+    """As version 1.1.0 wrote it."""
     from heimdall_jax.sources import builders
 
-    older = {name: kind for name, kind in builders.FEATURES.items() if name not in {"altitude_m", "clock_sigma_s"}}
+    older = {name: kind for name, kind in builders.FEATURES.items() if name != "masked"}
     encode = builders.encode
     monkeypatch.setattr(builders, "FEATURES", older)
     monkeypatch.setattr(builders, "encode", lambda session: {name: encode(session)[name] for name in older})
     prepare(tmp_path, {"test": Made("test", 2)}, about=ABOUT, name="simulated_network")
-    with pytest.raises(DataError, match=r"holds no clocks.*Prepare it again"):
+    with pytest.raises(DataError, match=r"not say what was masked.*Prepare it again"):
         open_prepared(tmp_path)
 
 
