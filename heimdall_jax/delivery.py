@@ -10,7 +10,7 @@ import numpy as np
 
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data
-from heimdall_jax.export.bundle import Smaller
+from heimdall_jax.export.manifest import Smaller
 from heimdall_jax.export.parity import Report
 from heimdall_jax.features.extract import samples_needed
 from heimdall_jax.registry.recordings import recording_inputs

@@ -9,7 +9,7 @@ import numpy as np
 
 from heimdall_jax import geodesy
 from heimdall_jax.errors import DataError, ExportError, explain
-from heimdall_jax.export.bundle import Manifest
+from heimdall_jax.export.manifest import Manifest
 from heimdall_jax.registry.recordings import recording_inputs
 from heimdall_jax.registry.runtime import Runtime
 from heimdall_jax.sources.dated import NEEDED, dated

@@ -24,6 +24,10 @@ class MissingObjectError(StorageError):
     """No object has this key."""
 
 
+class ExistingObjectError(StorageError):
+    """An object has this key already, and only a new one was to be put."""
+
+
 @runtime_checkable
 class ObjectStore(Protocol):
     """Whole objects by key. A put is seen entirely or not at all."""
@@ -37,10 +41,13 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def put(self, key: str, data: bytes) -> None:
-        """Write or replace an object.
+    def put(self, key: str, data: bytes, *, new: bool = False) -> None:
+        """Write an object: over the one there or, if `new`, only where there is none.
+
+        One of several writers succeeds; of one moment all may, where a server ignores `If-None-Match` (rclone's).
 
         Raises:
+            ExistingObjectError: It was to be `new`, and is there.
             StorageError: It cannot be written, or the key is not allowed.
         """
         ...
@@ -110,8 +117,10 @@ class MemoryStore:
         except KeyError:
             raise _missing(key, "memory") from None
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, *, new: bool = False) -> None:
         """See `ObjectStore`."""
+        if new and self.exists(key):
+            raise _existing(key, "memory")
         self._objects[checked_key(key)] = bytes(data)
 
     def list(self, prefix: str = "") -> Iterator[str]:
@@ -137,9 +146,8 @@ class FolderStore:
         path = self.root.joinpath(*checked_key(key).split("/"))
         # A symbolic link inside the folder could still lead out of it.
         if not path.resolve().is_relative_to(self.root.resolve()):
-            raise StorageError(
-                explain("object key", got=repr(key), allowed=f"paths inside {self.root}", cure="Remove the link.")
-            )
+            inside = f"paths inside {self.root}"
+            raise StorageError(explain("object key", got=repr(key), allowed=inside, cure="Remove the link."))
         return path
 
     def get(self, key: str, length: int | None = None) -> bytes:
@@ -147,7 +155,7 @@ class FolderStore:
         with _files(key, self.root), self._path(key).open("rb") as file:
             return file.read(-1 if length is None else length)
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, *, new: bool = False) -> None:
         """See `ObjectStore`."""
         path = self._path(key)
         with _files(key, self.root):
@@ -155,10 +163,11 @@ class FolderStore:
             temporary = path.with_name(TEMPORARY + uuid.uuid4().hex)
             try:
                 temporary.write_bytes(data)
-                os.replace(temporary, path)
-            except BaseException:
+                (os.link if new else os.replace)(temporary, path)  # a link fails where the name is taken
+            except FileExistsError as error:
+                raise _existing(key, self.root) from error
+            finally:
                 temporary.unlink(missing_ok=True)
-                raise
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """See `ObjectStore`."""
@@ -201,27 +210,27 @@ class S3Store:
         with _s3(key, self.bucket):
             return self._client.get_object(**self._address(key), **part)["Body"].read()
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, *, new: bool = False) -> None:
         """See `ObjectStore`."""
+        if new and self.exists(key):
+            raise _existing(key, f"s3://{self.bucket}")
         with _s3(key, self.bucket):
-            self._client.put_object(**self._address(key), Body=data)
+            self._client.put_object(**self._address(key), Body=data, **({"IfNoneMatch": "*"} if new else {}))
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """See `ObjectStore`."""
         with _s3(prefix, self.bucket):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self._prefix + prefix
-            )
+            paginator = self._client.get_paginator("list_objects_v2")
+            pages = paginator.paginate(Bucket=self.bucket, Prefix=self._prefix + prefix)
             keys = [item["Key"].removeprefix(self._prefix) for page in pages for item in page.get("Contents", ())]
         return iter(sorted(keys))
 
     def exists(self, key: str) -> bool:
         """See `ObjectStore`."""
-        try:
+        with contextlib.suppress(MissingObjectError):
             self.size(key)
-        except MissingObjectError:
-            return False
-        return True
+            return True
+        return False
 
     def size(self, key: str) -> int:
         """See `ObjectStore`."""
@@ -248,9 +257,13 @@ def _s3_client() -> Any:
 
 
 def _missing(key: str, where: object) -> MissingObjectError:
-    return MissingObjectError(
-        explain(f"object {key!r}", got=f"nothing in {where}", allowed="an existing key", cure="Check the key.")
-    )
+    got, cure = f"nothing in {where}", "Check the key."
+    return MissingObjectError(explain(f"object {key!r}", got=got, allowed="an existing key", cure=cure))
+
+
+def _existing(key: str, where: object) -> ExistingObjectError:
+    got, cure = f"one in {where} already", "Choose another key."
+    return ExistingObjectError(explain(f"object {key!r}", got=got, allowed="a new key", cure=cure))
 
 
 @contextlib.contextmanager
@@ -265,10 +278,8 @@ def _files(key: str, root: Path) -> Iterator[None]:
             raise
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         cure = "Free space on the disk." if full else "Check the folder and its permissions."
-        got = error.strerror or str(error)
-        raise StorageError(
-            explain(f"object {key!r} in {root}", got=got, allowed="a readable, writable folder", cure=cure)
-        ) from error
+        got, allowed = error.strerror or str(error), "a readable, writable folder"
+        raise StorageError(explain(f"object {key!r} in {root}", got=got, allowed=allowed, cure=cure)) from error
 
 
 @contextlib.contextmanager
@@ -283,7 +294,7 @@ def _s3(key: str, bucket: str) -> Iterator[None]:
         code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
         if code in {"NoSuchKey", "404", "NotFound"}:
             raise _missing(key, f"s3://{bucket}") from error
-        cure = "Check AWS_ENDPOINT_URL, the credentials and the bucket."
-        raise StorageError(
-            explain(f"object {key!r} in s3://{bucket}", got=error, allowed="a reachable bucket", cure=cure)
-        ) from error
+        if code == "PreconditionFailed":
+            raise _existing(key, f"s3://{bucket}") from error
+        what, cure = f"object {key!r} in s3://{bucket}", "Check AWS_ENDPOINT_URL, the credentials and the bucket."
+        raise StorageError(explain(what, got=error, allowed="a reachable bucket", cure=cure)) from error

@@ -13,7 +13,8 @@ from jaxtyping import Float32, Float64
 from numpy import ndarray
 
 from heimdall_jax.errors import DataError, explain
-from heimdall_jax.export.bundle import Bundle, Manifest, read_bundle
+from heimdall_jax.export.bundle import Bundle, read_bundle
+from heimdall_jax.export.manifest import Manifest
 from heimdall_jax.export.session import ask, open_session
 from heimdall_jax.export.signature import MASKS, Tensor, to_graph_dtype
 
