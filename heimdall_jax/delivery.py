@@ -25,7 +25,7 @@ PROBES, RECORDED_PROBES = 32, 8
 
 
 class Delivered(NamedTuple):
-    """The registered version, empty where nothing is tracked; the smaller files; and what is published, if asked for."""
+    """The registered version, empty where nothing is tracked; the smaller files; what is published, if asked for."""
 
     version: str
     smaller: tuple[Smaller, ...]

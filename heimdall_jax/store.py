@@ -196,8 +196,7 @@ class S3Store:
         self._prefix = f"{prefix}/" if prefix else ""
         self._client = client or _s3_client()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A client cannot travel to another process; data loaders' workers make their own.
+    def __reduce__(self) -> tuple[Any, ...]:  # a client cannot travel to another process: workers make their own
         return S3Store, (self.bucket, self._prefix.rstrip("/"))
 
     def _address(self, key: str) -> dict[str, str]:
@@ -253,7 +252,8 @@ def _s3_client() -> Any:
         retries={"max_attempts": 3, "mode": "standard"},
     )
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return boto3.client("s3", region_name=region, config=config)
+    # Not the shared session, which keeps the first credentials it saw.
+    return boto3.session.Session().client("s3", region_name=region, config=config)
 
 
 def _missing(key: str, where: object) -> MissingObjectError:
@@ -262,8 +262,8 @@ def _missing(key: str, where: object) -> MissingObjectError:
 
 
 def _existing(key: str, where: object) -> ExistingObjectError:
-    got, cure = f"one in {where} already", "Choose another key."
-    return ExistingObjectError(explain(f"object {key!r}", got=got, allowed="a new key", cure=cure))
+    what, got = f"object {key!r}", f"one in {where} already"
+    return ExistingObjectError(explain(what, got=got, allowed="a new key", cure="Choose another key."))
 
 
 @contextlib.contextmanager

@@ -7,10 +7,10 @@ publishing again takes them up.
 **Two at once.** Publishers of the same bytes both succeed. Of publishers of other bytes under one version the one whose
 manifest is there first wins, and the other is told so. Both may take the other's files for what a stopped upload left,
 and put theirs over them; so the winner reads all files again after its commit and puts right what is not its own, and
-the loser gives back what it replaced. A loser that is killed between the two may leave a file of its own under the
-winner's version: readers then refuse it by its hash, and publishing the winner's again mends it. Where the server
-ignores conditional writes (rclone's), two manifests of one moment may both be put: the later one stays, and the check
-at the end tells the other publisher unless it had finished.
+the loser gives back what it replaced. A loser that is killed between the two, or that had in view only what a third
+had left, may leave a file of its own under the winner's version: readers refuse it by its hash, and publishing the
+winner's again mends it. Where the server ignores conditional writes (rclone's), two manifests of one moment may both be
+put: the later one stays, and the check at the end tells the other publisher unless it had finished.
 
 **`latest`** always names a whole version. A version number is never replaced by a lower one, nor a version by one that
 was `latest` before, so that publishing an old one again moves nothing; versions made of the content have no order, and
