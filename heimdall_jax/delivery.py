@@ -10,9 +10,11 @@ import numpy as np
 
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data
-from heimdall_jax.export.bundle import Smaller
+from heimdall_jax.export.manifest import Smaller
 from heimdall_jax.export.parity import Report
 from heimdall_jax.features.extract import samples_needed
+from heimdall_jax.publishing import publish_run
+from heimdall_jax.registry.publish import Published
 from heimdall_jax.registry.recordings import recording_inputs
 from heimdall_jax.run import CONFIG, METRICS, MODEL, Run, open_run
 from heimdall_jax.tracking import Tracker
@@ -23,10 +25,11 @@ PROBES, RECORDED_PROBES = 32, 8
 
 
 class Delivered(NamedTuple):
-    """The registered version, empty where nothing is tracked, and the smaller files that were asked for."""
+    """The registered version, empty where nothing is tracked; the smaller files; what is published, if asked for."""
 
     version: str
     smaller: tuple[Smaller, ...]
+    published: Published | None
 
 
 class Validated(NamedTuple):
@@ -37,9 +40,13 @@ class Validated(NamedTuple):
 
 
 def deliver(
-    run: Run, data: Data, metrics: Mapping[str, Any], tracker: Tracker, *, precisions: Sequence[str]
+    run: Run, data: Data, metrics: Mapping[str, Any], tracker: Tracker, *, precisions: Sequence[str], store: str = ""
 ) -> Delivered:
-    """Export and validate the model, make it smaller, then hand metrics, files and model to the tracker."""
+    """Export and validate the model, make it smaller, then hand metrics, files and model to the tracker.
+
+    Last, the model is published in `store`, where that is given: under its registered number if others share the
+    registry, else under a version made of its content.
+    """
     from heimdall_jax.export.release import export_model  # jax2onnx is slow to import
     from heimdall_jax.shrinking import shrink
 
@@ -54,7 +61,8 @@ def deliver(
     for name in (CONFIG, METRICS, *(entry.file for entry in manifest.smaller if entry.accepted)):
         tracker.log_artifact(folder / name)
     version = tracker.register_model(folder / MODEL, manifest.to_tree(), tracking.registered_name, tracking.alias)
-    return Delivered(version, manifest.smaller)
+    published = publish_run(folder, store, version=version if tracking.uri else "") if store else None
+    return Delivered(version, manifest.smaller, published)
 
 
 def _probes(config: Config, data: Data) -> Sample:

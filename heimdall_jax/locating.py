@@ -72,8 +72,8 @@ class LocateArguments:
     """Folder with the receivers' places, a STATION.txt each."""
     method: Literal["tdoa"] = "tdoa"
     """tdoa: from differences of arrival times."""
-    model: Annotated[Path | None, tyro.conf.arg(metavar="URI")] = None
-    """Run folder whose exported model locates instead of the method; it must have been trained about the receivers."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="URI")] = None
+    """Exported model that locates instead, trained about the receivers: RUN, s3://bucket/name, models:/name@alias."""
     window: float = 1.0
     """Seconds that are correlated at once; delays of all windows are combined."""
     sigma_us: float | None = None

@@ -9,7 +9,7 @@ import numpy as np
 
 from heimdall_jax import geodesy
 from heimdall_jax.errors import DataError, ExportError, explain
-from heimdall_jax.export.bundle import Manifest
+from heimdall_jax.export.manifest import Manifest
 from heimdall_jax.registry.recordings import recording_inputs
 from heimdall_jax.registry.runtime import Runtime
 from heimdall_jax.sources.dated import NEEDED, dated
@@ -21,7 +21,7 @@ REACH = 1.0
 """Of a model: it is asked with receivers up to this share of the trained region's diagonal beyond that region."""
 
 
-def locate_by_model(paths: tuple[Path, ...], stations: Path, model: Path) -> dict[str, Any]:
+def locate_by_model(paths: tuple[Path, ...], stations: Path, model: str | Path) -> dict[str, Any]:
     """The fix as a tree of plain values, as `--json` prints it: of the window that the model is surest of.
 
     Windows share their receivers' clocks and echoes, so fixes of several are no independent ones to average.
@@ -29,11 +29,11 @@ def locate_by_model(paths: tuple[Path, ...], stations: Path, model: Path) -> dic
     Args:
         paths: Recordings of one transmission, one a receiver.
         stations: Folder with the receivers' places.
-        model: A run folder, or its `model.onnx`.
+        model: A run folder, its `model.onnx`, or another URI that `Runtime.load` takes.
 
     Raises:
         ExportError: The model is missing, altered, or takes no IQ.
-        StorageError: A recording cannot be read.
+        StorageError: A recording cannot be read, or the model's store not be reached.
         DataError: A recording breaks its format, fewer than three have a time or overlap, or the receivers are not
             where the model was trained.
     """

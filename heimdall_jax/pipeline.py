@@ -31,6 +31,7 @@ from heimdall_jax.mapping import fill_map, radio_map
 from heimdall_jax.memory import give_back, trim
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.models.recalibration import NEUTRAL
+from heimdall_jax.publishing import check_publishing, in_words
 from heimdall_jax.report import FIGURES, track_report, write_report
 from heimdall_jax.run import (
     CHECKPOINTS,
@@ -72,6 +73,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         HeimdallError: One of its children, with the cure; the last good checkpoint is intact.
     """
     console = console or Console()
+    check_publishing(config)
     begin(config, out, resume=resume)
     _remember_compilations(out.parent)
     tracker = open_tracker(config.tracking, out)
@@ -87,11 +89,15 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
             metrics = measure(run, data, own=data)
             write_metrics(out / METRICS, metrics)
             give_back()
-            delivered = deliver(run, data, metrics, tracker, precisions=config.export.precisions)
+            delivered = deliver(
+                run, data, metrics, tracker, precisions=config.export.precisions, store=config.export.publish
+            )
     files: dict[str, Path | str] = {"run": out, "model": out / MODEL}
     files |= {entry.precision: out / entry.file for entry in delivered.smaller if entry.accepted}
     if delivered.version:
         files["registered"] = f"{config.tracking.registered_name} {delivered.version}"
+    if delivered.published is not None:
+        files["public"] = in_words(delivered.published, config.export.publish)
     if delivered.smaller:
         console.print(smaller_table(delivered.smaller))
     console.print(closing_table(metrics, files))

@@ -14,7 +14,8 @@ from heimdall_jax.datasets import Data
 from heimdall_jax.errors import HeimdallError
 from heimdall_jax.evaluation.calibration import coverage, squared_mahalanobis
 from heimdall_jax.evaluation.summary import error_summary, ground_error_m
-from heimdall_jax.export.bundle import Bundle, Manifest, Smaller, read_bundle, write_atomically, write_manifest
+from heimdall_jax.export.bundle import Bundle, read_bundle, write_atomically, write_manifest
+from heimdall_jax.export.manifest import Manifest, Smaller
 from heimdall_jax.export.release import read_samples
 from heimdall_jax.export.session import ask, open_session
 from heimdall_jax.export.shrink import to_float16, to_int8

@@ -17,7 +17,17 @@ from typing import Any, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 from heimdall_jax.errors import ConfigError, StorageError, explain
-from heimdall_jax.store_s3 import MissingObjectError, at_s3, checked_length, missing, s3_client
+from heimdall_jax.store_s3 import (
+    ExistingObjectError as ExistingObjectError,
+)
+from heimdall_jax.store_s3 import (
+    MissingObjectError,
+    at_s3,
+    checked_length,
+    existing,
+    missing,
+    s3_client,
+)
 
 TEMPORARY = ".put-"
 """Prefix of files that are being written; a crash may leave one behind, and it is never listed."""
@@ -36,10 +46,13 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def put(self, key: str, data: bytes) -> None:
-        """Write or replace an object.
+    def put(self, key: str, data: bytes, *, new: bool = False) -> None:
+        """Write an object: over the one there or, if `new`, only where there is none.
+
+        One of several writers succeeds; of one moment all may, where a server ignores `If-None-Match` (rclone's).
 
         Raises:
+            ExistingObjectError: It was to be `new`, and is there.
             StorageError: It cannot be written, or the key is not allowed.
         """
         ...
@@ -113,8 +126,10 @@ class MemoryStore:
         except KeyError:
             raise missing(key, "memory") from None
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, *, new: bool = False) -> None:
         """See `ObjectStore`."""
+        if new and self.exists(key):
+            raise existing(key, "memory")
         self._objects[checked_key(key)] = bytes(data)
 
     def list(self, prefix: str = "") -> Iterator[str]:
@@ -144,9 +159,8 @@ class FolderStore:
         path = self.root.joinpath(*checked_key(key).split("/"))
         # A symbolic link inside the folder could still lead out of it.
         if not path.resolve().is_relative_to(self.root.resolve()):
-            raise StorageError(
-                explain("object key", got=repr(key), allowed=f"paths inside {self.root}", cure="Remove the link.")
-            )
+            inside = f"paths inside {self.root}"
+            raise StorageError(explain("object key", got=repr(key), allowed=inside, cure="Remove the link."))
         return path
 
     def get(self, key: str, length: int | None = None) -> bytes:
@@ -154,7 +168,7 @@ class FolderStore:
         with _files(key, self.root), self._path(key).open("rb") as file:
             return file.read(-1 if length is None else length)
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, *, new: bool = False) -> None:
         """See `ObjectStore`."""
         path = self._path(key)
         with _files(key, self.root):
@@ -162,10 +176,11 @@ class FolderStore:
             temporary = path.with_name(TEMPORARY + uuid.uuid4().hex)
             try:
                 temporary.write_bytes(data)
-                os.replace(temporary, path)
-            except BaseException:
+                (os.link if new else os.replace)(temporary, path)  # a link fails where the name is taken
+            except FileExistsError as error:
+                raise existing(key, self.root) from error
+            finally:
                 temporary.unlink(missing_ok=True)
-                raise
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """See `ObjectStore`."""
@@ -206,8 +221,7 @@ class S3Store:
         self._prefix = f"{prefix}/" if prefix else ""
         self._client = client or s3_client()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A client cannot travel to another process; data loaders' workers make their own.
+    def __reduce__(self) -> tuple[Any, ...]:  # a client cannot travel to another process: workers make their own
         return S3Store, (self.bucket, self._prefix.rstrip("/"))
 
     def _address(self, key: str) -> dict[str, str]:
@@ -230,9 +244,11 @@ class S3Store:
 
         return at_s3(key, self.bucket, read)
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, *, new: bool = False) -> None:
         """See `ObjectStore`."""
-        address = self._address(key)
+        if new and self.exists(key):
+            raise existing(key, f"s3://{self.bucket}")
+        address = self._address(key) | ({"IfNoneMatch": "*"} if new else {})
         at_s3(key, self.bucket, lambda: self._client.put_object(**address, Body=data))
 
     def list(self, prefix: str = "") -> Iterator[str]:
@@ -254,11 +270,10 @@ class S3Store:
 
     def exists(self, key: str) -> bool:
         """See `ObjectStore`."""
-        try:
+        with contextlib.suppress(MissingObjectError):
             self.size(key)
-        except MissingObjectError:
-            return False
-        return True
+            return True
+        return False
 
     def size(self, key: str) -> int:
         """See `ObjectStore`."""
@@ -278,7 +293,5 @@ def _files(key: str, root: Path) -> Iterator[None]:
             raise
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         cure = "Free space on the disk." if full else "Check the folder and its permissions."
-        got = error.strerror or str(error)
-        raise StorageError(
-            explain(f"object {key!r} in {root}", got=got, allowed="a readable, writable folder", cure=cure)
-        ) from error
+        got, allowed = error.strerror or str(error), "a readable, writable folder"
+        raise StorageError(explain(f"object {key!r} in {root}", got=got, allowed=allowed, cure=cure)) from error

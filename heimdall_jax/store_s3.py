@@ -17,7 +17,9 @@ MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 REFUSED = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403", "ExpiredToken", "InvalidToken"}
 )
-BUSY = frozenset({"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded", "429"})
+BUSY = frozenset({"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded", "429"}) | {
+    "ConditionalRequestConflict"
+}
 """Codes of S3's answers; those to HEAD carry no more than the status."""
 CREDENTIALS = "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what they are allowed."
 BUCKET = "Check the bucket's name, or create it."
@@ -26,6 +28,10 @@ ADDRESS = "Check AWS_ENDPOINT_URL and that the server runs; what was done so far
 
 class MissingObjectError(StorageError):
     """No object has this key."""
+
+
+class ExistingObjectError(StorageError):
+    """An object has this key already, and only a new one was to be put."""
 
 
 def s3_client() -> Any:
@@ -55,6 +61,12 @@ def missing(key: str, where: object) -> MissingObjectError:
     )
 
 
+def existing(key: str, where: object) -> ExistingObjectError:
+    """The error for a key that `where` holds already."""
+    what, got = f"object {key!r}", f"one in {where} already"
+    return ExistingObjectError(explain(what, got=got, allowed="a new key", cure="Choose another key."))
+
+
 def at_s3(key: str, bucket: str, action: Callable[[], Result]) -> Result:
     """The result of `action`, which asks an S3 server; it is asked again while it is away or busy.
 
@@ -65,6 +77,7 @@ def at_s3(key: str, bucket: str, action: Callable[[], Result]) -> Result:
 
     Raises:
         MissingObjectError: No object has the key.
+        ExistingObjectError: One has, and a new one was to be put.
         StorageError: Wrong credentials or bucket, at once; or no answer for `patience.patience_s`.
     """
     from boto3.exceptions import Boto3Error
@@ -76,6 +89,8 @@ def at_s3(key: str, bucket: str, action: Callable[[], Result]) -> Result:
         code = _code(error)
         if code in MISSING:
             raise missing(key, f"s3://{bucket}") from error
+        if code == "PreconditionFailed":
+            raise existing(key, f"s3://{bucket}") from error
         got = " ".join(str(error).split())
         raise StorageError(
             explain(f"object {key!r} in s3://{bucket}", got=got, allowed="a reachable bucket", cure=_cure(error, code))

@@ -54,6 +54,32 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / DATABASE
 
 
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of moto's S3 server on loopback, which honours conditional writes and takes any credentials."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def s3_url(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new bucket of that server, which the environment names."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    import boto3
+
+    client = boto3.client("s3", region_name="us-east-1")
+    bucket = f"bucket-{os.urandom(4).hex()}"
+    client.create_bucket(Bucket=bucket)
+    client.close()
+    return f"s3://{bucket}"
+
+
 @pytest.fixture
 def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
     """The scripts; loggers that they quieten are as before afterwards."""

@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "store": BASE | {"store_s3"},
     "trackers": BASE,
     "tracking": BASE | {"trackers"},
+    "tracking_models": BASE | {"tracking"},
     "display": BASE,
     "memory": set(),
     "sources": BASE | {"store"},
@@ -60,13 +61,14 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "training": BASE | {"features", "models", "tracking", "trackers"},
     "evaluation": BASE | {"simulation"},
     "export": BASE | {"features", "models", "memory"},
-    "registry": BASE | {"store", "tracking", "trackers", "export"},
+    "registry": BASE | {"store", "tracking", "tracking_models", "trackers", "export"},
     # Only these join rooms: pipeline and the parts it is made of.
     "pipeline": EVERYTHING,
     "datasets": EVERYTHING,
     "assessment": EVERYTHING,
     "mapping": EVERYTHING,
     "delivery": EVERYTHING,
+    "publishing": EVERYTHING,
     "shrinking": EVERYTHING,
     "detecting": EVERYTHING,
     "conditions": EVERYTHING,
@@ -82,7 +84,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "jobs": BASE | {"pipeline", "command", "store", "tracking", "trackers"},
 }
 DOORS = {
-    "mlflow": "tracking.py",
+    "mlflow": "tracking",
     "orbax": "training/checkpoints.py",
     "jax2onnx": "export/onnx.py",
     "boto3": "store",
@@ -94,7 +96,7 @@ DOORS = {
 NO_JAX = (
     *("sources", "registry", "types", "errors", "config", "worlds", "feature_settings", "propagation"),
     *("trees", "geodesy", "export_settings", "store_settings"),
-    *("store", "store_s3", "tracking", "trackers", "patience", "credentials"),
+    *("store", "store_s3", "tracking", "tracking_models", "trackers", "patience", "credentials"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}
 PURE = ("features", "models")

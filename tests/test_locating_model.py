@@ -55,7 +55,7 @@ def delay_s(name: str) -> float:
 
 
 def test_the_place_comes_back_from_recordings_alone(run, recordings):
-    arguments = LocateArguments(recordings, stations=recordings[0].parent / "places", model=run, json=True)
+    arguments = LocateArguments(recordings, stations=recordings[0].parent / "places", model=str(run), json=True)
     fix = json.loads(locate(arguments))
     off_m = degrees_to_local(np.array((fix["latitude"], fix["longitude"])), TRANSMITTER)
     covariance_m2 = np.array(fix["covariance_m2"])
@@ -65,7 +65,7 @@ def test_the_place_comes_back_from_recordings_alone(run, recordings):
     assert fix["receivers_refused"] == []
     assert fix["method"] == "model"
     assert fix["ellipse_95"]["semi_major_m"] > fix["ellipse_68"]["semi_major_m"] > 0
-    assert "method       model" in locate(LocateArguments(recordings, stations=arguments.stations, model=run))
+    assert "method       model" in locate(LocateArguments(recordings, stations=arguments.stations, model=str(run)))
 
 
 def test_a_silent_and_an_undated_receiver_are_refused_with_the_reason(run, recordings, tmp_path):

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from heimdall_jax.errors import ConfigError, StorageError
 from heimdall_jax.store import (
+    ExistingObjectError,
     FolderStore,
     MemoryStore,
     MissingObjectError,
@@ -22,30 +24,6 @@ from heimdall_jax.store import (
     checked_key,
     open_store,
 )
-
-
-@pytest.fixture(scope="module")
-def s3_server():
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
-@pytest.fixture
-def s3_url(s3_server, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    import boto3
-
-    client = boto3.client("s3", region_name="us-east-1")
-    bucket = f"bucket-{os.urandom(4).hex()}"
-    client.create_bucket(Bucket=bucket)
-    client.close()
-    return f"s3://{bucket}"
 
 
 @pytest.fixture(params=["folder", "file", "memory", "s3", "s3-prefix"])
@@ -98,6 +76,34 @@ def test_a_long_list_comes_in_pages(s3_url):
     for number in range(1003):
         store.put(f"many/{number:04d}", b"")
     assert list(store.list("many/")) == [f"many/{number:04d}" for number in range(1003)]
+
+
+def test_a_new_object_takes_nobodys_place(store):
+    store.put("models/m", b"first", new=True)
+    with pytest.raises(ExistingObjectError, match=r"'models/m': got one in .* already.*Choose another key"):
+        store.put("models/m", b"second", new=True)
+    assert store.get("models/m") == b"first"
+    assert list(store.list()) == ["models/m"]
+    store.put("models/m", b"third")
+    assert store.get("models/m") == b"third"
+
+
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_of_many_writers_of_a_new_object_one_succeeds(kind, request, tmp_path, monkeypatch):
+    url = request.getfixturevalue("s3_url") if kind == "s3" else tmp_path
+    monkeypatch.setattr(S3Store, "exists", lambda store, key: False)  # all have looked before any writes
+
+    def write(number: int) -> int | None:
+        try:
+            open_store(url).put("a", f"{number}".encode(), new=True)
+        except ExistingObjectError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        (winner,) = [number for number in pool.map(write, range(8)) if number is not None]
+    assert open_store(url).get("a") == f"{winner}".encode()
+    assert list(open_store(url).list()) == ["a"]
 
 
 def test_stores_travel_to_workers(store):

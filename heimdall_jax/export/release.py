@@ -14,9 +14,10 @@ from flax import nnx
 from heimdall_jax.config import Config
 from heimdall_jax.errors import DataError, ExportError, explain
 from heimdall_jax.export import onnx, parity
-from heimdall_jax.export.bundle import Manifest, read_bundle, write_atomically, write_bundle
+from heimdall_jax.export.bundle import read_bundle, write_atomically, write_bundle
 from heimdall_jax.export.from_iq import FromIq, raw_names, takes_iq
 from heimdall_jax.export.graph_check import check_same_graph, parse_graph
+from heimdall_jax.export.manifest import Manifest
 from heimdall_jax.export.signature import Tensor, describe_inputs
 from heimdall_jax.memory import trim
 from heimdall_jax.models.build import input_names

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from heimdall_jax.export.bundle import Smaller
+from heimdall_jax.export.manifest import Smaller
 from heimdall_jax.export.parity import LIMITS, Report
 
 TITLES = {

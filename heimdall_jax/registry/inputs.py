@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from heimdall_jax.errors import DataError, explain
-from heimdall_jax.export.bundle import Manifest
+from heimdall_jax.export.manifest import Manifest
 from heimdall_jax.geodesy import degrees_to_local
 from heimdall_jax.registry.recordings import recording_inputs
 from heimdall_jax.types import Sample, Session

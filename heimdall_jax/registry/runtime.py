@@ -13,9 +13,11 @@ from jaxtyping import Float32, Float64
 from numpy import ndarray
 
 from heimdall_jax.errors import DataError, explain
-from heimdall_jax.export.bundle import Bundle, Manifest, read_bundle
+from heimdall_jax.export.bundle import Bundle
+from heimdall_jax.export.manifest import Manifest
 from heimdall_jax.export.session import ask, open_session
 from heimdall_jax.export.signature import MASKS, Tensor, to_graph_dtype
+from heimdall_jax.registry.fetch import fetch_bundle
 
 MEANINGFUL_WHERE = {
     **dict.fromkeys(("i", "q", "rss_db", "mel_spectrogram", "clock_sigma_s", "arrival_precision_per_s2"), "heard"),
@@ -45,17 +47,20 @@ class Runtime:
         self._session: Any = open_session(bundle.model, threads)
 
     @classmethod
-    def load(cls, path: Path, *, threads: int | None = None) -> Runtime:
-        """From a model file or its folder, which is verified first.
+    def load(cls, uri: str | Path, *, threads: int | None = None, tracking_uri: str = "") -> Runtime:
+        """From a folder, a model file, an object store or an MLflow registry; what is there is verified first.
 
         Args:
-            path: `model.onnx` or a smaller one, or the folder that holds `model.onnx` and `manifest.json`.
+            uri: As `fetch.fetch_bundle` takes it: `RUN`, `s3://bucket/name`, `models:/name@champion`, ...
             threads: Threads of one call; None leaves the choice to ONNX Runtime.
+            tracking_uri: Of an MLflow registry; `MLFLOW_TRACKING_URI` if empty.
 
         Raises:
+            ConfigError: The URI is of another kind.
             ExportError: The bundle is missing, altered or of another kind.
+            StorageError: The store or the registry cannot be reached or read.
         """
-        return cls(read_bundle(Path(path)), threads)
+        return cls(fetch_bundle(uri, tracking_uri=tracking_uri), threads)
 
     def locate(self, inputs: Mapping[str, Any]) -> Fixes:
         """Fixes of a batch.

@@ -13,8 +13,9 @@ from onnx import helper, numpy_helper
 from stand_ins import DOMAIN
 
 from heimdall_jax.errors import ExportError, StorageError
-from heimdall_jax.export.bundle import MANIFEST, parse_manifest, read_bundle, write_atomically
+from heimdall_jax.export.bundle import MANIFEST, read_bundle, write_atomically
 from heimdall_jax.export.graph_check import check_same_graph, parse_graph
+from heimdall_jax.export.manifest import parse_manifest
 
 
 @pytest.fixture

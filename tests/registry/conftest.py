@@ -14,3 +14,13 @@ def set_folder(tmp_path_factory) -> Path:
 def channel_folder(tmp_path_factory) -> Path:
     """A read-only bundle of a model with fixed receivers."""
     return stand_ins.channel_bundle(tmp_path_factory.mktemp("channel")).parent
+
+
+@pytest.fixture(scope="session")
+def other_folder(tmp_path_factory) -> Path:
+    """A read-only bundle of another model, with what a run keeps beside it."""
+    folder = tmp_path_factory.mktemp("other")
+    stand_ins.channel_bundle(folder)
+    (folder / "metrics.json").write_text('{"n": 1}')
+    (folder / "config.yaml").write_text("seed: 1\n")
+    return folder
