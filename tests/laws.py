@@ -23,6 +23,9 @@ BASE = {
     "feature_settings",
     "geodesy",
 }
+TRACKING = {"spool", "metric_buffer", "promotion", "trackers"} | {
+    *("tracking_registry", "tracking_failures", "tracking_flavour"),
+}
 EVERYTHING = None
 MAY_IMPORT: dict[str, set[str] | None] = {
     # One direction: sources, features, models, training, evaluation, export, registry.
@@ -48,8 +51,17 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     },
     "geodesy": {"errors"},
     "store": BASE,
-    "trackers": BASE,
-    "tracking": BASE | {"trackers"},
+    "spool": {"errors"},
+    "promotion": set(),
+    "revision": set(),
+    "metric_buffer": {"errors", "spool"},
+    "trackers": BASE | {"spool", "metric_buffer", "promotion"},
+    "tracking": BASE | TRACKING,
+    "tracking_registry": BASE | TRACKING,
+    "tracking_failures": BASE | TRACKING,
+    "tracking_flavour": set(),
+    "run_folder": {"errors", "export"},
+    "handover": BASE | TRACKING | {"run_folder", "revision", "export", "tracking"},
     "display": BASE,
     "sources": BASE | {"store"},
     "simulation": BASE,
@@ -80,7 +92,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "jobs": BASE | {"pipeline", "command", "store", "tracking", "trackers"},
 }
 DOORS = {
-    "mlflow": "tracking.py",
+    "mlflow": "tracking",
     "orbax": "training/checkpoints.py",
     "jax2onnx": "export/onnx.py",
     "boto3": "store.py",
@@ -91,7 +103,8 @@ DOORS = {
 NO_JAX = (
     *("sources", "registry", "types", "errors", "config", "worlds", "feature_settings", "propagation"),
     *("trees", "geodesy", "export_settings", "store_settings"),
-    *("store", "tracking", "trackers", "patience", "credentials"),
+    *("store", "patience", "credentials", "spool", "metric_buffer", "promotion", "revision"),
+    *("tracking", "trackers", "tracking_registry", "tracking_failures", "tracking_flavour", "run_folder", "handover"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}
 PURE = ("features", "models")
