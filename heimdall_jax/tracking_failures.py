@@ -56,6 +56,7 @@ def failure(what: str, error: Exception, uri: str) -> StorageError | None:
         )
         got = f"{refused.value} {refused.phrase}"
         return TrackerAway(explain(what, got=got, allowed=f"credentials that {uri} takes", cure=cure), passes=False)
+    problem = next((text for each in reversed(chain) if (text := " ".join(str(each).split()))), problem)  # its cause
     cure = "Check its address and the server's log, or run with --tracking.enabled False."
     return TrackerAway(explain(what, got=problem[:TOLD], allowed=allowed, cure=cure), passes=_passes(chain, statuses))
 
