@@ -191,7 +191,8 @@ def mlflow(
     kept = [*([] if direct else ["--artifacts-destination"]), artifacts or str(folder / "artifacts")]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     url = f"http://127.0.0.1:{port}"
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", **(environment or {})}
+    # Its runner of jobs would be eight more processes, two gigabytes and half a minute of a slow machine.
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(environment or {})}
     server = Server([*command, *stores, *kept], url=url, ready=lambda: _answers(f"{url}/health"), environment=quiet)
     try:
         yield server
