@@ -18,7 +18,14 @@ from heimdall_jax.evaluation.controls import no_radio
 from heimdall_jax.evaluation.fixes import Fixes
 from heimdall_jax.evaluation.law_bound import law_covariances
 from heimdall_jax.evaluation.regions import doubt, doubt_above_m, isotropic_region, isotropic_sigma_m
-from heimdall_jax.evaluation.summary import Errors, bound_of_errors, error_summary, ground_error_m, summarize
+from heimdall_jax.evaluation.summary import (
+    Errors,
+    bound_of_errors,
+    error_summary,
+    ground_error_m,
+    rows_fingerprint,
+    summarize,
+)
 from heimdall_jax.evaluation.world_bound import fused_covariances
 from heimdall_jax.run import Run
 from heimdall_jax.training.batches import evaluation_batches
@@ -61,6 +68,7 @@ def assess(run: Run, data: Data, *, own: Data) -> Assessment:
         controls=_controls(run, measured, origin),
         bound=bound,
     )
+    metrics["fingerprint"] = rows_fingerprint(measured.session_ids, columns["position_m"])
     metrics["n_trained_on"] = len(_learned(run.config, own).intersection(measured.session_ids)) if real else 0
     if real:
         metrics["baseline_regions"] = _baseline_regions(own, others, columns, origin)

@@ -30,7 +30,7 @@ class TrainArguments:
     """Train a model, evaluate it, export it to ONNX and record it; everything goes into one run folder.
 
     Examples: train.py · train.py --config powder --data FOLDER --split time · train.py --out RUN --resume ·
-    train.py --catalogue postgresql://USER@HOST/DATABASE --objects s3://heimdall-raw-iq
+    train.py --catalogue postgresql://USER@HOST/DATABASE --objects s3://heimdall-raw-iq · train.py --out RUN --sync
     """
 
     settings: Annotated[configs.Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
@@ -50,6 +50,8 @@ class TrainArguments:
     """Make so many runs, OUT/seed-N, with seeds from --seed on; those that are finished are left as they are."""
     resume: bool = False
     """Continue the run in --out from its last checkpoint, with its own config; with --seeds, those that stopped."""
+    sync: bool = False
+    """Train nothing: deliver to MLflow what the run in --out could not while its server was away."""
     debug: bool = False
     """Run without jit so that breakpoints work, and show tracebacks."""
 
@@ -84,17 +86,22 @@ class EvaluateArguments:
 
 
 def parse_train(arguments: list[str]) -> TrainArguments:
-    """Two passes: `--config` (or the run to resume) gives the defaults that the other flags change.
+    """Two passes: `--config` (or the run to resume or to sync) gives the defaults that the other flags change.
 
     Raises:
-        ConfigError: The config is unknown or wrong; `--objects` without a catalogue, or `--data` with one.
+        ConfigError: The config is unknown or wrong; `--objects` without a catalogue, `--data` with one, or `--sync`
+            without its run.
         SystemExit: Code 2, the flags are wrong (usage is printed), or 0 after --help.
     """
     base = configs.load(_value_of(arguments, "--config") or "simulation")
     out = _value_of(arguments, "--out")
-    if "--resume" in arguments and out is not None and (saved := _saved_configs(Path(out))):
+    if {"--resume", "--sync"} & set(arguments) and out is not None and (saved := _saved_configs(Path(out))):
         base = configs.load(str(saved[0]))
     parsed = tyro.cli(TrainArguments, args=arguments, default=TrainArguments(settings=base))
+    if parsed.sync and (parsed.out is None or parsed.resume or parsed.seeds is not None):
+        cure = "Give --out RUN --sync alone; --resume delivers, too."
+        got = "no --out" if parsed.out is None else "--resume or --seeds"
+        raise ConfigError(explain("--sync", got=got, allowed="a run folder and no training", cure=cure))
     data = _short_flags(parsed)
     return dataclasses.replace(parsed, settings=dataclasses.replace(parsed.settings, data=data))
 

@@ -10,13 +10,16 @@ import numpy as np
 
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data
+from heimdall_jax.errors import StorageError
 from heimdall_jax.export.manifest import Smaller
 from heimdall_jax.export.parity import Report
 from heimdall_jax.features.extract import samples_needed
-from heimdall_jax.publishing import publish_run
+from heimdall_jax.handover import hand_over, undelivered
+from heimdall_jax.metric_buffer import TrackerAway
 from heimdall_jax.registry.publish import Published
 from heimdall_jax.registry.recordings import recording_inputs
-from heimdall_jax.run import CONFIG, METRICS, MODEL, Run, open_run
+from heimdall_jax.run import Run, open_run
+from heimdall_jax.run_folder import MODEL
 from heimdall_jax.tracking import Tracker
 from heimdall_jax.types import Sample
 
@@ -25,11 +28,21 @@ PROBES, RECORDED_PROBES = 32, 8
 
 
 class Delivered(NamedTuple):
-    """The registered version, empty where nothing is tracked; the smaller files; what is published, if asked for."""
+    """What became of a model.
+
+    Attributes:
+        version: As it is registered; empty where it is not.
+        smaller: The smaller files that were asked for.
+        note: What became of the champion.
+        published: What is published, if that was asked for.
+        missed: To be raised in the end: the tracker did not take all of it, and nothing was published.
+    """
 
     version: str
     smaller: tuple[Smaller, ...]
-    published: Published | None
+    note: str = ""
+    published: Published | None = None
+    missed: StorageError | None = None
 
 
 class Validated(NamedTuple):
@@ -44,25 +57,21 @@ def deliver(
 ) -> Delivered:
     """Export and validate the model, make it smaller, then hand metrics, files and model to the tracker.
 
-    Last, the model is published in `store`, where that is given: under its registered number if others share the
-    registry, else under a version made of its content.
+    `metrics` are those that the run's `metrics.json` holds. Last, the model is published in `store`, where that is
+    given.
     """
     from heimdall_jax.export.release import export_model  # jax2onnx is slow to import
     from heimdall_jax.shrinking import shrink
 
-    folder, tracking = run.folder, run.config.tracking
+    folder = run.folder
     samples = _probes(run.config, data)
     export_model(run.model, folder, config=run.config, domain=run.domain, samples=samples, metrics=metrics)
     manifest = shrink(run, data, precisions)
-    flat = {f"test/{key}_m": value for key, value in metrics["error_m"].items()}
-    flat |= {f"test/coverage_{key}": value for key, value in metrics["coverage"].items()}
-    tracker.log(run.step, flat | {"test/nll_nats_per_fix": metrics["nll_nats_per_fix"]})
-    tracker.flush()
-    for name in (CONFIG, METRICS, *(entry.file for entry in manifest.smaller if entry.accepted)):
-        tracker.log_artifact(folder / name)
-    version = tracker.register_model(folder / MODEL, manifest.to_tree(), tracking.registered_name, tracking.alias)
-    published = publish_run(folder, store, version=version if tracking.uri else "") if store else None
-    return Delivered(version, manifest.smaller, published)
+    try:
+        version, note, published = hand_over(folder, run.config.tracking, tracker, store)
+    except TrackerAway as error:
+        return Delivered("", manifest.smaller, missed=undelivered(folder, error))
+    return Delivered(version, manifest.smaller, note, published)
 
 
 def _probes(config: Config, data: Data) -> Sample:

@@ -35,8 +35,6 @@ from heimdall_jax.publishing import check_publishing, in_words
 from heimdall_jax.report import FIGURES, track_report, write_report
 from heimdall_jax.run import (
     CHECKPOINTS,
-    METRICS,
-    MODEL,
     Run,
     begin,
     make_model,
@@ -46,6 +44,7 @@ from heimdall_jax.run import (
     save_recalibration,
     start_tracking,
 )
+from heimdall_jax.run_folder import METRICS, MODEL, occupied
 from heimdall_jax.tracking import Tracker, open_tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
@@ -70,14 +69,15 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         The contents of `metrics.json`.
 
     Raises:
-        HeimdallError: One of its children, with the cure; the last good checkpoint is intact.
+        HeimdallError: One of its children, with the cure; the last good checkpoint is intact. Also a StorageError
+            when the run is whole in its folder, but its tracker did not take all of it.
     """
     console = console or Console()
     check_publishing(config)
     begin(config, out, resume=resume)
     _remember_compilations(out.parent)
-    tracker = open_tracker(config.tracking, out)
-    with Display(console, config.training.batch_size) as display:
+    with occupied(out), Display(console, config.training.batch_size) as display:
+        tracker = open_tracker(config.tracking, out)
         data = load_data(config, cache=_cache(config, out), progress=display.reading)
         _report(console, data)
         fit = _prepare_fit(config, data)  # before the folder holds a run: what is refused here can be tried again
@@ -101,6 +101,10 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
     if delivered.smaller:
         console.print(smaller_table(delivered.smaller))
     console.print(closing_table(metrics, files))
+    if delivered.note:
+        console.print(delivered.note, highlight=False, soft_wrap=True)
+    if delivered.missed is not None:
+        raise delivered.missed
     return metrics
 
 
@@ -300,11 +304,10 @@ def _remember_compilations(runs: Path) -> None:
 
 @contextlib.contextmanager
 def _ending(tracker: Tracker) -> Iterator[None]:
-    """Tell the tracker how the run ended, and store what it still holds."""
+    """Tell the tracker of a run that ended before its end; of the others the delivery does."""
     try:
         yield
     except BaseException as error:
         with contextlib.suppress(HeimdallError):  # a full disk fails here again; what came first is the cause
             tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    tracker.finish()

@@ -1,7 +1,8 @@
 """A run's model published where others fetch it: under its registered name, and its registered number where it has one.
 
-The number counts only in a registry that others share, named by `tracking.uri`: those of the embedded one begin at 1
-beside every folder of runs, and would meet in one store. Elsewhere the version is made of the content.
+The number counts only in a registry that others share, named by `tracking.uri` or MLFLOW_TRACKING_URI: those of the
+embedded one begin at 1 beside every folder of runs, and would meet in one store. Elsewhere the version is made of the
+content.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from heimdall_jax.credentials import refuse_secret
 from heimdall_jax.export.bundle import read_bundle
 from heimdall_jax.registry.publish import Published, publish
 from heimdall_jax.registry.published import checked_segment
-from heimdall_jax.run import CONFIG, MODEL, tracked_id
+from heimdall_jax.run_folder import CONFIG, MODEL, read_note
 from heimdall_jax.store import ObjectStore, open_store
+from heimdall_jax.tracking import tracking_address
 from heimdall_jax.tracking_models import registered_version
 
 
@@ -44,10 +46,10 @@ def publish_run(folder: Path, url: str, *, name: str | None = None, version: str
         HeimdallError: One of its children, see `registry.publish.publish`.
     """
     store, config = _store(url), configs.load(str(folder / CONFIG))
-    tracking, run_id = config.tracking, tracked_id(folder)
-    if version is None and tracking.enabled and tracking.uri and run_id:
+    tracking, run_id, address = config.tracking, read_note(folder).run_id, tracking_address(config.tracking)
+    if version is None and tracking.enabled and address and run_id:
         digest = read_bundle(folder / MODEL).manifest.sha256
-        version = registered_version(run_id, digest, tracking.registered_name, tracking.uri)
+        version = registered_version(run_id, digest, tracking.registered_name, address)
     return publish(folder, store, name=name or tracking.registered_name, version=version)
 
 

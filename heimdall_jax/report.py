@@ -17,7 +17,7 @@ from heimdall_jax.evaluation.report_figures import (
 from heimdall_jax.evaluation.report_maps import error_by_distance, error_by_receivers, fix_map
 from heimdall_jax.export.bundle import write_atomically
 from heimdall_jax.run import Run, tracked_id
-from heimdall_jax.tracking import DATABASE, open_tracker
+from heimdall_jax.tracking import DATABASE, open_tracker, tracking_address
 
 REPORT, FIGURES = "report.html", "figures"
 
@@ -55,7 +55,7 @@ def track_report(run: Run, files: list[Path], where: str) -> str:
         run_id, tracking = tracked_id(run.folder), run.config.tracking
         if not tracking.enabled or run_id is None:
             return "the run is not tracked, so its report is in files only"
-        if not tracking.uri and not (run.folder.absolute().parent / DATABASE).exists():
+        if not tracking_address(tracking) and not (run.folder.absolute().parent / DATABASE).exists():
             return f"no {DATABASE} beside the run folder, so its report is in files only"
         tracker = open_tracker(tracking, run.folder)
         tracker.attach(run_id)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,14 +19,14 @@ from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.export.bundle import write_atomically
 from heimdall_jax.models.build import build, input_names
 from heimdall_jax.models.recalibration import NEUTRAL
+from heimdall_jax.revision import code_revision
+from heimdall_jax.run_folder import CONFIG, TRACKED, TrackedNote, read_note, write_note
 from heimdall_jax.tracking import Tracker
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.step import Trainer, TrainState
 from heimdall_jax.types import Domain
 
-CONFIG, METRICS, MODEL = "config.yaml", "metrics.json", "model.onnx"
 CHECKPOINTS = "checkpoints"
-TRACKED = "tracked.json"
 RECALIBRATION = "recalibration.json"
 FREE = ("tracking.", "export.", "data.cache", "training.checkpoint_seconds", "training.prefetch")
 """Settings that a resumed run may change, for they change no result: what is logged, kept and exported, and where."""
@@ -89,18 +91,35 @@ def begin(config: Config, folder: Path, *, resume: bool) -> None:
 def start_tracking(tracker: Tracker, config: Config, folder: Path) -> None:
     """Begin the tracked run, or continue the one this folder began; from here on the folder holds a run.
 
+    A process that is killed meanwhile leaves a run to resume, one that fails the folder as it was.
+
     Raises:
         StorageError: The folder cannot be written, or the tracker cannot start.
     """
-    if not (folder / CONFIG).exists():
-        part = folder / f"{CONFIG}.part"  # half a config.yaml would be read as one with other settings
-        try:
-            configs.save(config, part)
-            part.replace(folder / CONFIG)
-        finally:
-            part.unlink(missing_ok=True)
-    run_id = tracker.start(folder.name, asdict(config), tracked_id(folder))
-    write_atomically(folder / TRACKED, json.dumps({"run_id": run_id}).encode())
+    is_new = not (folder / CONFIG).exists()
+    try:
+        if is_new:
+            _save_config(config, folder)
+        known = read_note(folder)
+        note = TrackedNote(known.run_id, known.token or uuid.uuid4().hex, code_revision())
+        write_note(folder, note)
+        run_id = tracker.start(folder.name, asdict(config), note.run_id or None, note.token)
+        write_note(folder, dataclasses.replace(note, run_id=run_id))
+    except BaseException:
+        if is_new:
+            (folder / TRACKED).unlink(missing_ok=True)
+            (folder / CONFIG).unlink(missing_ok=True)
+        raise
+
+
+def _save_config(config: Config, folder: Path) -> None:
+    """Whole or not at all: half a config.yaml would be read as one with other settings."""
+    part = folder / f"{CONFIG}.part"
+    try:
+        configs.save(config, part)
+        part.replace(folder / CONFIG)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def tracked_id(folder: Path) -> str | None:
@@ -109,14 +128,7 @@ def tracked_id(folder: Path) -> str | None:
     Raises:
         StorageError: The folder's note of it cannot be read.
     """
-    note = folder / TRACKED
-    if not note.exists():
-        return None
-    try:
-        return str(json.loads(note.read_text(encoding="utf-8"))["run_id"]) or None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        cure = "Remove it: resuming then begins a new tracked run."
-        raise StorageError(explain(str(note), got=repr(error), allowed='{"run_id": …}', cure=cure)) from error
+    return read_note(folder).run_id or None
 
 
 def make_model(config: Config, domain: Domain) -> nnx.Module:

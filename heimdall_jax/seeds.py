@@ -18,9 +18,9 @@ from heimdall_jax.config import Config
 from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.evaluation.spread import spread_table, spreads
 from heimdall_jax.evaluation.summary import write_metrics
-from heimdall_jax.export.bundle import MANIFEST
 from heimdall_jax.pipeline import evaluate, train
-from heimdall_jax.run import CONFIG, FREE, METRICS, begin, changed_settings
+from heimdall_jax.run import FREE, begin, changed_settings
+from heimdall_jax.run_folder import CONFIG, METRICS, is_finished
 
 SEEDS = "seeds.json"
 FOLDER = re.compile(r"seed-(\d+)")
@@ -57,10 +57,10 @@ def train_seeds(
     own = {folder: dataclasses.replace(config, seed=seed) for folder, seed in wanted.items()}
     for folder, its in own.items():  # all of them before the first: what is refused need not wait hours to be told
         if (folder / CONFIG).exists():
-            begin(its, folder, resume=resume or _finished(folder))
+            begin(its, folder, resume=resume or is_finished(folder))
     results = {}
     for folder, its in own.items():
-        if _finished(folder):
+        if is_finished(folder):
             console.print(f"{folder.name}: finished before", highlight=False)
             results[folder] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         else:
@@ -139,11 +139,6 @@ def _conclude(
         console.print(f"note: the runs differ by more than their seed: {', '.join(told['differing'])}", soft_wrap=True)
     console.print(f"spread  {out / SEEDS}", highlight=False, soft_wrap=True)
     return told
-
-
-def _finished(folder: Path) -> bool:
-    """Whether a run went to its end: the export's manifest is written when metrics and model are."""
-    return (folder / METRICS).exists() and (folder / MANIFEST).exists()
 
 
 def _seed_number(folder: Path) -> int:

@@ -22,7 +22,8 @@ from heimdall_jax.export.shrink import to_float16, to_int8
 from heimdall_jax.export.signature import Tensor, to_graph_dtype
 from heimdall_jax.export.smaller import check_again, check_growth, check_size, differences, file_of
 from heimdall_jax.export_settings import PRECISIONS
-from heimdall_jax.run import MODEL, Run
+from heimdall_jax.run import Run
+from heimdall_jax.run_folder import MODEL
 from heimdall_jax.training.dataset import HeimdallDataset
 
 CALIBRATION = 512

@@ -34,7 +34,7 @@ class TrackingConfig:
 
     enabled: bool = True
     uri: str = ""
-    """Tracking server; empty: SQLite beside the run folder."""
+    """Tracking server; empty: MLFLOW_TRACKING_URI of the environment, else SQLite beside the run folder."""
     experiment: str = "heimdall"
     registered_name: str = "heimdall-net"
     alias: str = "candidate"

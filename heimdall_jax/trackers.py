@@ -1,36 +1,32 @@
-"""The port through which a run is tracked, and its twins that need no server.
-
-Metrics are buffered, and a (key, step) that the run already holds is dropped: a resumed run, which replays the steps
-since its last checkpoint, logs every metric once.
-"""
+"""The port through which a run is tracked, and its twins that need no server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from heimdall_jax.errors import StorageError, explain
+from heimdall_jax.metric_buffer import MetricBuffer
+from heimdall_jax.promotion import Version, judge
+from heimdall_jax.spool import Row
 
 PARAMETER_LENGTH = 6000
 """Longest parameter value that MLflow takes."""
-
-
-class Row(NamedTuple):
-    """One value of one metric."""
-
-    step: int
-    key: str
-    value: float
 
 
 @runtime_checkable
 class Tracker(Protocol):
     """What runs need of a tracking system; `start` comes first and `finish` last, or `attach` first."""
 
-    def start(self, run_name: str, parameters: Mapping[str, object], run_id: str | None = None) -> str:
-        """Begin a run, or continue the one with this id; nested parameters are flattened with dots."""
+    def start(
+        self, run_name: str, parameters: Mapping[str, object], run_id: str | None = None, token: str | None = None
+    ) -> str:
+        """Begin a run, or continue the one with this id; nested parameters are flattened with dots.
+
+        A run that was begun with a token, by a process that did not live to note its id, is continued by the token.
+        """
         ...
 
     def attach(self, run_id: str) -> None:
@@ -42,7 +38,7 @@ class Tracker(Protocol):
         ...
 
     def flush(self) -> None:
-        """Store what `log` holds, in order of step."""
+        """Store what `log` holds, in order of step, or keep it where it outlives the process; never waits long."""
         ...
 
     def last_step(self) -> int:
@@ -53,19 +49,27 @@ class Tracker(Protocol):
         """Store a copy of a file, in a folder among the run's files."""
         ...
 
-    def register_model(self, onnx_path: Path, manifest: Mapping[str, Any], name: str, alias: str) -> str:
-        """Store a model under a name and point the alias at it; gives its version."""
+    def register_model(
+        self, onnx_path: Path, manifest: Mapping[str, Any], name: str, alias: str, tags: Mapping[str, str] | None = None
+    ) -> str:
+        """Store a model under a name and point the alias at it; its version, which is given, and its run get tags."""
+        ...
+
+    def promote(self, name: str, version: str, champion: str) -> str:
+        """Point the alias `champion` at a version if `promotion.judge` says so; gives the reason, in one line."""
         ...
 
     def finish(self, status: str = "FINISHED") -> None:
-        """Flush and close the run as FINISHED, FAILED or KILLED."""
+        """Flush and close the run as FINISHED, FAILED or KILLED; only the first waits for a tracker out of reach."""
         ...
 
 
 class NoopTracker:
     """Forgets everything."""
 
-    def start(self, run_name: str, parameters: Mapping[str, object], run_id: str | None = None) -> str:
+    def start(
+        self, run_name: str, parameters: Mapping[str, object], run_id: str | None = None, token: str | None = None
+    ) -> str:
         return run_id or ""
 
     def attach(self, run_id: str) -> None: ...
@@ -79,45 +83,15 @@ class NoopTracker:
 
     def log_artifact(self, path: Path, folder: str = "") -> None: ...
 
-    def register_model(self, onnx_path: Path, manifest: Mapping[str, Any], name: str, alias: str) -> str:
+    def register_model(
+        self, onnx_path: Path, manifest: Mapping[str, Any], name: str, alias: str, tags: Mapping[str, str] | None = None
+    ) -> str:
+        return ""
+
+    def promote(self, name: str, version: str, champion: str) -> str:
         return ""
 
     def finish(self, status: str = "FINISHED") -> None: ...
-
-
-class MetricBuffer:
-    """Rows waiting to be stored, and which (key, step) the run holds already."""
-
-    def __init__(self) -> None:
-        self.waiting: list[Row] = []
-        self._seen: dict[str, set[int]] = {}
-        self.last_step = -1
-
-    def start(self, stored: Mapping[str, set[int]]) -> None:
-        """Forget the previous run; `stored` says what the new one holds."""
-        self.waiting = []
-        self._seen = {key: set(steps) for key, steps in stored.items()}
-        self.last_step = max((max(steps) for steps in stored.values() if steps), default=-1)
-
-    def add(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Keep the metrics that are new."""
-        for key, value in metrics.items():
-            steps = self._seen.setdefault(key, set())
-            if step not in steps:
-                steps.add(step)
-                self.waiting.append(Row(int(step), key, float(value)))
-
-    def chunks(self, size: int) -> Iterator[list[Row]]:
-        """Waiting rows by step, at most `size` at once; a chunk leaves the buffer once the consumer asks for the next.
-
-        So a failing write loses nothing, and whatever is stored at a kill is a prefix by step.
-        """
-        self.waiting.sort(key=lambda row: row.step)
-        while self.waiting:
-            chunk = self.waiting[:size]
-            yield chunk
-            self.waiting = self.waiting[size:]
-            self.last_step = max(self.last_step, chunk[-1].step)
 
 
 @dataclass
@@ -128,6 +102,8 @@ class MemoryRun:
     parameters: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, dict[int, float]] = field(default_factory=dict)
     artifacts: dict[str, Path] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    token: str | None = None
     status: str = "RUNNING"
 
 
@@ -138,14 +114,19 @@ class MemoryTracker:
         self.runs: dict[str, MemoryRun] = {}
         self.models: dict[str, list[Path]] = {}
         self.aliases: dict[tuple[str, str], str] = {}
+        self.tags: dict[tuple[str, str], dict[str, str]] = {}
         self._buffer = MetricBuffer()
         self._run_id = ""
 
-    def start(self, run_name: str, parameters: Mapping[str, object], run_id: str | None = None) -> str:
+    def start(
+        self, run_name: str, parameters: Mapping[str, object], run_id: str | None = None, token: str | None = None
+    ) -> str:
         if run_id is not None:
             self.attach(run_id)
+        elif token is not None:
+            run_id = next((its_id for its_id, run in self.runs.items() if run.token == token), None)
         self._run_id = run_id or f"memory-{len(self.runs)}"
-        run = self.runs.setdefault(self._run_id, MemoryRun(run_name))
+        run = self.runs.setdefault(self._run_id, MemoryRun(run_name, token=token))
         run.parameters = flatten(parameters) | run.parameters
         run.status = "RUNNING"
         self._buffer.start({key: set(values) for key, values in run.metrics.items()})
@@ -160,9 +141,11 @@ class MemoryTracker:
         self._buffer.add(step, metrics)
 
     def flush(self) -> None:
-        for chunk in self._buffer.chunks(len(self._buffer.waiting)):
-            for step, key, value in chunk:
-                self.runs[self._run_id].metrics.setdefault(key, {})[step] = value
+        self._buffer.flush(self._write, max(1, len(self._buffer.waiting)))
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self.runs[self._run_id].metrics.setdefault(row.key, {})[row.step] = row.value
 
     def last_step(self) -> int:
         return self._buffer.last_step
@@ -170,11 +153,24 @@ class MemoryTracker:
     def log_artifact(self, path: Path, folder: str = "") -> None:
         self.runs[self._run_id].artifacts[f"{folder}/{path.name}".lstrip("/")] = path
 
-    def register_model(self, onnx_path: Path, manifest: Mapping[str, Any], name: str, alias: str) -> str:
+    def register_model(
+        self, onnx_path: Path, manifest: Mapping[str, Any], name: str, alias: str, tags: Mapping[str, str] | None = None
+    ) -> str:
         versions = self.models.setdefault(name, [])
         versions.append(onnx_path)
-        self.aliases[name, alias] = str(len(versions))
-        return str(len(versions))
+        version = str(len(versions))
+        self.aliases[name, alias], self.tags[name, version] = version, dict(tags or {})
+        if self._run_id:
+            self.runs[self._run_id].tags |= tags or {}
+        return version
+
+    def promote(self, name: str, version: str, champion: str) -> str:
+        held = self.aliases.get((name, champion))
+        holder = None if held is None else Version(held, self.tags[name, held])
+        verdict = judge(Version(version, self.tags[name, version]), holder)
+        if verdict.moves:
+            self.aliases[name, champion] = version
+        return verdict.reason
 
     def finish(self, status: str = "FINISHED") -> None:
         self.flush()
@@ -196,5 +192,5 @@ def flatten(parameters: Mapping[str, object], prefix: str = "") -> dict[str, str
 
 def no_such_run(run_id: str, where: str) -> StorageError:
     """The error of continuing a run that a store does not hold."""
-    cure = "Give the folder that holds its database, or run with --tracking.enabled False."
+    cure = "Give the folder that holds its database, or --tracking.uri of its server, or --tracking.enabled False."
     return StorageError(explain("tracked run", got=run_id, allowed=f"a run that {where} holds", cure=cure))

@@ -8,8 +8,13 @@ from heimdall_jax.command import leave, parse_train, run_script
 
 
 def main(arguments: list[str]) -> None:
-    """Parse and train."""
+    """Parse and train, or deliver what was trained."""
     parsed = parse_train(arguments)
+    if parsed.sync and parsed.out is not None:
+        from heimdall_jax.handover import sync
+
+        print(sync(parsed.out, parsed.settings.tracking, parsed.settings.export.publish))
+        return
     import jax
 
     from heimdall_jax.pipeline import train

@@ -23,6 +23,9 @@ BASE = {
     "feature_settings",
     "geodesy",
 }
+TRACKING = {"spool", "metric_buffer", "promotion", "trackers"} | {
+    *("tracking_registry", "tracking_failures", "tracking_flavour"),
+}
 EVERYTHING = None
 MAY_IMPORT: dict[str, set[str] | None] = {
     # One direction: sources, features, models, training, evaluation, export, registry.
@@ -49,9 +52,19 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "geodesy": {"errors"},
     "store_s3": {"errors", "patience"},
     "store": BASE | {"store_s3"},
-    "trackers": BASE,
-    "tracking": BASE | {"trackers"},
+    "spool": {"errors"},
+    "promotion": set(),
+    "revision": set(),
+    "metric_buffer": {"errors", "spool"},
+    "trackers": BASE | {"spool", "metric_buffer", "promotion"},
+    "tracking": BASE | TRACKING,
+    "tracking_registry": BASE | TRACKING,
+    "tracking_failures": BASE | TRACKING,
+    "tracking_flavour": set(),
     "tracking_models": BASE | {"tracking"},
+    "run_folder": {"errors", "export"},
+    "publishing": BASE | {"export", "registry", "run_folder", "store", "tracking", "tracking_models"},
+    "handover": BASE | TRACKING | {"run_folder", "revision", "export", "tracking", "publishing", "registry"},
     "display": BASE,
     "memory": set(),
     "sources": BASE | {"store"},
@@ -68,7 +81,6 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "assessment": EVERYTHING,
     "mapping": EVERYTHING,
     "delivery": EVERYTHING,
-    "publishing": EVERYTHING,
     "shrinking": EVERYTHING,
     "detecting": EVERYTHING,
     "conditions": EVERYTHING,
@@ -96,7 +108,9 @@ DOORS = {
 NO_JAX = (
     *("sources", "registry", "types", "errors", "config", "worlds", "feature_settings", "propagation"),
     *("trees", "geodesy", "export_settings", "store_settings"),
-    *("store", "store_s3", "tracking", "tracking_models", "trackers", "patience", "credentials"),
+    *("store", "store_s3", "patience", "credentials", "spool", "metric_buffer", "promotion", "revision"),
+    *("tracking", "trackers", "tracking_registry", "tracking_failures", "tracking_flavour", "tracking_models"),
+    *("run_folder", "publishing", "handover"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}
 PURE = ("features", "models")

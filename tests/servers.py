@@ -171,16 +171,28 @@ def redis() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def mlflow(folder: Path, template: Path, artifacts: str | None = None) -> Iterator[Server]:
-    """MLflow's tracking server and registry on a copy of an empty database; artifacts in `folder` or at an URL."""
+def mlflow(
+    folder: Path,
+    template: Path,
+    artifacts: str | None = None,
+    *,
+    direct: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """MLflow's tracking server and registry on a copy of an empty database; artifacts in `folder` or at an URL.
+
+    Artifacts go through the server, or where they are `direct` past it: then the client needs the store's keys.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(template, folder / "mlflow.db")
     port = free_port()
-    stores = ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--serve-artifacts"]
-    kept = ["--artifacts-destination", artifacts or str(folder / "artifacts")]
+    served = ["--no-serve-artifacts", "--default-artifact-root"] if direct else ["--serve-artifacts"]
+    stores = ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", *served]
+    kept = [*([] if direct else ["--artifacts-destination"]), artifacts or str(folder / "artifacts")]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     url = f"http://127.0.0.1:{port}"
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    # Its runner of jobs would be eight more processes, two gigabytes and half a minute of a slow machine.
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(environment or {})}
     server = Server([*command, *stores, *kept], url=url, ready=lambda: _answers(f"{url}/health"), environment=quiet)
     try:
         yield server

@@ -65,12 +65,14 @@ def chunks(start_time_s: Float64[ndarray, " N"]) -> Int[ndarray, " N"]:
 
 
 def bootstrap_interval(
-    inside: Bool[ndarray, " N"], group: Shaped[ndarray, " N"] | None = None, *, seed: int = 0
+    values: Shaped[ndarray, " N"], group: Shaped[ndarray, " N"] | None = None, *, seed: int = 0
 ) -> tuple[float, float] | None:
-    """95 % interval of a share: percentile bootstrap over whole groups (Davison and Hinkley 1997, sections 3.8, 5.3).
+    """95 % interval of a share or a mean: percentile bootstrap over whole groups.
+
+    Davison and Hinkley 1997, sections 3.8 and 5.3.
 
     Args:
-        inside: What is counted (N,).
+        values: What is counted or averaged (N,).
         group: Which fixes belong together (N,); each on its own if None.
         seed: Of the resampling.
 
@@ -78,15 +80,15 @@ def bootstrap_interval(
         Low and high, or None with fewer than two groups, which say nothing of their spread.
     """
     _, number, size = np.unique(
-        np.arange(len(inside)) if group is None else group, return_inverse=True, return_counts=True
+        np.arange(len(values)) if group is None else group, return_inverse=True, return_counts=True
     )
     if len(size) < 2:
         return None
-    hits = np.bincount(number.reshape(-1), weights=inside)
+    total = np.bincount(number.reshape(-1), weights=values)
     rng = np.random.default_rng(seed)
     even = np.full(len(size), 1 / len(size))
     times_drawn = rng.multinomial(len(size), even, DRAWS).astype(np.float64)
-    low, high = np.quantile((times_drawn @ hits) / (times_drawn @ size), (0.025, 0.975))
+    low, high = np.quantile((times_drawn @ total) / (times_drawn @ size), (0.025, 0.975))
     return float(low), float(high)
 
 

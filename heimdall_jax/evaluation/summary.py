@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def summarize(
         split: Name of the split whose test rows these are.
         truth_error_m: One standard deviation of the truth per axis (N,): widens the density that the likelihood
             is of, since a recorded truth scatters so about the real one; the regions stay as predicted.
-        start_time_s: Unix times (N,); with them the interval of the coverage resamples five-minute chunks.
+        start_time_s: Unix times (N,); with them the intervals resample five-minute chunks.
         baselines: Their errors, by name.
         controls: Likewise.
         bound: `kind`, `median_m`, `p68_m`, `rmse_m`; the ratios of the errors to it are added.
@@ -119,13 +120,28 @@ def summarize(
         "controls": dict(controls or {}),
     }
     groups = None if start_time_s is None else chunks(np.asarray(start_time_s, np.float64))
-    interval = bootstrap_interval(inside_region(squared, 0.68), groups)
-    if interval is not None:
-        metrics["coverage_interval"] = list(interval)
+    for name, values in (("coverage_interval", inside_region(squared, 0.68)), ("error_interval_m", error_m)):
+        interval = bootstrap_interval(values, groups)
+        if interval is not None:
+            metrics[name] = list(interval)
     if bound is not None:
         ratios = {f"ratio_{key}": errors[key] / bound[f"{key}_m"] for key in ("median", "p68", "rmse")}
         metrics["bound"] = {**bound, **ratios}
     return metrics
+
+
+def rows_fingerprint(session_ids: Sequence[str], truth_m: Shaped[ndarray, "N 2"]) -> str:
+    """Digest of the rows measured, in any order: equal for two results that can be compared.
+
+    Args:
+        session_ids: Of the rows (N,).
+        truth_m: Their true east, north (N, E), metres.
+    """
+    rows = sorted(zip(session_ids, np.asarray(truth_m, "<f4"), strict=True), key=lambda row: row[0])
+    digest = hashlib.sha256()
+    for name, place in rows:
+        digest.update(name.encode() + b"\0" + place.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _nll(offset_m: np.ndarray, covariance_m2: np.ndarray, truth_error_m: np.ndarray | None) -> float:

@@ -39,7 +39,13 @@ def test_the_keys_are_the_contracts():
     arrays, more = made_up(baselines={"prior_mean": error_summary(np.ones(3))}, controls={})
     metrics = summarize(*arrays, **more, bound={"kind": "bayes", "median_m": 30.0, "p68_m": 50.0, "rmse_m": 40.0})
     required = {"dataset", "split", "n", "error_m", "nll_nats_per_fix", "coverage", "baselines", "controls"}
-    assert set(metrics) == required | {"bound", "coverage_interval", "region_area_m2", "risk_coverage"}
+    assert set(metrics) == required | {
+        "bound",
+        "coverage_interval",
+        "error_interval_m",
+        "region_area_m2",
+        "risk_coverage",
+    }
     assert (
         set(metrics["error_m"]) == set(metrics["baselines"]["prior_mean"]) == {"mean", "median", "p68", "p90", "rmse"}
     )

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 import pytest
 
-from heimdall_jax.run import CHECKPOINTS, TRACKED, open_run
+from heimdall_jax.run import CHECKPOINTS, open_run
+from heimdall_jax.run_folder import TRACKED
 from heimdall_jax.tracking import DATABASE
 from heimdall_jax.training.checkpoints import Checkpoints
 from tests.laws import ROOT
