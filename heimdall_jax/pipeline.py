@@ -19,7 +19,7 @@ from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data, fresh_samples, load_data, load_test_data
 from heimdall_jax.delivery import deliver
 from heimdall_jax.detecting import measure_detection
-from heimdall_jax.display import Display
+from heimdall_jax.display import Display, Listener
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.evaluation.figures import error_against_clock
 from heimdall_jax.evaluation.summary import write_metrics
@@ -44,6 +44,7 @@ from heimdall_jax.run import (
     save_recalibration,
     start_tracking,
 )
+from heimdall_jax.stopping import Stop
 from heimdall_jax.tracking import Tracker, open_tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
@@ -55,7 +56,15 @@ from heimdall_jax.training.step import Trainer
 CONDITIONS, FAULTS = "conditions.json", "faults.json"
 
 
-def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
+def train(
+    config: Config,
+    out: Path,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+    stop: Stop | None = None,
+    listener: Listener | None = None,
+) -> dict[str, Any]:
     """Train, evaluate on the test split, export and register; everything goes into the run folder `out`.
 
     Args:
@@ -63,24 +72,27 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         out: Run folder; must not hold a run unless `resume`.
         resume: Continue the run in `out` from its last checkpoint, to the result of one that never stopped.
         console: Where progress and the closing table go; standard output if None.
+        stop: Asked once a step whether to stop; without, only an interrupt stops it.
+        listener: Is told the progress that a person sees.
 
     Returns:
         The contents of `metrics.json`.
 
     Raises:
         HeimdallError: One of its children, with the cure; the last good checkpoint is intact.
+        KeyboardInterrupt: It was stopped, and can be resumed from the step it was in.
     """
     console = console or Console()
     begin(config, out, resume=resume)
     _remember_compilations(out.parent)
     tracker = open_tracker(config.tracking, out)
-    with Display(console, config.training.batch_size) as display:
+    with Display(console, config.training.batch_size, listener) as display:
         data = load_data(config, cache=_cache(config, out), progress=display.reading)
         _report(console, data)
         fit = _prepare_fit(config, data)  # before the folder holds a run: what is refused here can be tried again
         start_tracking(tracker, config, out)
         with _ending(tracker):
-            _fit(config, data, fit, out, tracker, display)
+            _fit(config, data, fit, out, tracker, display, stop or Stop())
             run = _recalibrated(out, data, fit.held_out)
             metrics = measure(run, data, own=data)
             write_metrics(out / METRICS, metrics)
@@ -214,10 +226,11 @@ def _prepare_fit(config: Config, data: Data) -> _Fit:
     return _Fit(make_trainer(config, model, total_steps), batches, steps_per_epoch, total_steps, held_out)
 
 
-def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, display: Display) -> None:
+def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, display: Display, stop: Stop) -> None:
     """Train from the run's last checkpoint, or from the start, to the end."""
     assert data.validation is not None
     validation, training, trainer = data.validation, config.training, fit.trainer
+    display.epochs(fit.steps_per_epoch)
     with Checkpoints(out / CHECKPOINTS) as checkpoints:
         state, progress, latest = trainer.start(), Progress(), checkpoints.latest()
         if latest is not None:
@@ -238,6 +251,7 @@ def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, dis
                 trainer.cost(state, batch).flops * jax.device_count(), peak_flops_per_s(training.precision)
             ),
             progress=progress,
+            stop=stop,
         )
         loop.run(state)
 

@@ -16,6 +16,7 @@ BASE = {
     "errors",
     "patience",
     "credentials",
+    "stopping",
     "store_settings",
     "types",
     "config",
@@ -29,6 +30,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "errors": set(),
     "patience": {"errors"},
     "credentials": {"errors"},
+    "stopping": set(),
     "types": {"errors"},
     "trees": {"errors"},
     "worlds": set(),
@@ -91,7 +93,7 @@ DOORS = {
 NO_JAX = (
     *("sources", "registry", "types", "errors", "config", "worlds", "feature_settings", "propagation"),
     *("trees", "geodesy", "export_settings", "store_settings"),
-    *("store", "tracking", "trackers", "patience", "credentials"),
+    *("store", "tracking", "trackers", "patience", "credentials", "stopping", "jobs"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}
 PURE = ("features", "models")
