@@ -104,11 +104,7 @@ def run_script(
     """
     arguments = sys.argv[1:]
     if "--debug" not in arguments:
-        # Orbax and MLflow log the whole trace, or every attempt, of what the one-line error below says.
-        for name in ("absl", "mlflow.store.db.utils", "urllib3.connectionpool"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        # A compiled program cut off by a kill or a full disk is compiled again.
-        warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
+        quieten()
     try:
         with (stop or Stop()).listening():
             action(arguments)
@@ -121,6 +117,15 @@ def run_script(
         print(f"stopped; {after_stop}", file=sys.stderr)
         return STOPPED + (stopped.args[0] if stopped.args else signal.SIGINT)
     return 0
+
+
+def quieten() -> None:
+    """Keep libraries from telling in many lines what an error of the house tells in one."""
+    # Orbax and MLflow log the whole trace, or every attempt.
+    for name in ("absl", "mlflow.store.db.utils", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # A compiled program cut off by a kill or a full disk is compiled again.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
 
 
 def leave(code: int) -> NoReturn:

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from heimdall_jax.assessment import assess, batches_of, correction, correction_of, measure, takes_any_order
+from heimdall_jax.compilations import remember_compilations
 from heimdall_jax.conditions import measure_conditions
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data, fresh_samples, load_data, load_test_data
@@ -84,7 +85,7 @@ def train(
     """
     console = console or Console()
     begin(config, out, resume=resume)
-    _remember_compilations(out.parent)
+    remember_compilations(out.parent)
     tracker = open_tracker(config.tracking, out)
     with Display(console, config.training.batch_size, listener) as display:
         data = load_data(config, cache=_cache(config, out), progress=display.reading)
@@ -140,7 +141,7 @@ def evaluate(
     console = console or Console()
     run = open_run(folder)
     asked = _asked(run.config, data_path, split)
-    _remember_compilations(folder.parent)
+    remember_compilations(folder.parent)
     with Display(console, run.config.training.batch_size) as display:
         cache = _cache(run.config, folder)
         data = load_test_data(asked, run.domain, cache=cache, progress=display.reading)
@@ -282,13 +283,6 @@ def _report(console: Console, data: Data) -> None:
 
 def _cache(config: Config, run_folder: Path) -> Path:
     return Path(config.data.cache) if config.data.cache else run_folder.parent / "cache"
-
-
-def _remember_compilations(runs: Path) -> None:
-    """Keep compiled programs beside the runs: a second start skips seconds of compiling."""
-    jax.config.update("jax_compilation_cache_dir", str((runs / "cache" / "xla").resolve()))
-    # Small ones, too: making a model compiles a hundred.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @contextlib.contextmanager

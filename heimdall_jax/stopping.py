@@ -27,17 +27,19 @@ class Stop:
 
         Only in the main thread.
         """
-        self._number = None
-        numbers = [signal.SIGTERM, signal.SIGALRM]
+        self._number, alarm = None, signal.getsignal(signal.SIGALRM)
+        numbers = [signal.SIGTERM]
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             numbers.append(signal.SIGINT)
         before = {number: signal.signal(number, self._signalled) for number in numbers}
         try:
             yield
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in before.items():
                 signal.signal(number, handler)
+            if self._number is not None:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, alarm)
 
     @contextlib.contextmanager
     def heeded(self) -> Iterator[None]:
@@ -64,9 +66,8 @@ class Stop:
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if self._number is not None:
             raise KeyboardInterrupt(self._number)
-        if number == signal.SIGALRM:
-            return  # of a timer that ran out as it was ended
         if not self._heeding:
             raise KeyboardInterrupt(number)
         self._number = number
+        signal.signal(signal.SIGALRM, self._signalled)
         signal.setitimer(signal.ITIMER_REAL, HEED_SECONDS)

@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "patience": {"errors"},
     "credentials": {"errors"},
     "stopping": set(),
+    "compilations": set(),
     "types": {"errors"},
     "trees": {"errors"},
     "worlds": set(),
@@ -79,7 +80,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "run": EVERYTHING,
     "benchmarks": EVERYTHING,
     "command": BASE | {"pipeline"},
-    "jobs": BASE | {"pipeline", "command", "store", "tracking", "trackers"},
+    "jobs": BASE | {"pipeline", "delivery", "run", "export", "registry", "command", "store", "trees"},
 }
 DOORS = {
     "mlflow": "tracking.py",

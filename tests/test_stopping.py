@@ -21,13 +21,18 @@ def test_without_heed_a_signal_interrupts_at_once():
 
 def test_who_heeds_is_not_interrupted_and_has_time_once_it_asked(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stopping, "HEED_SECONDS", 0.05)
-    stop, done = Stop(), False
-    with stop.listening(), pytest.raises(KeyboardInterrupt) as caught, stop.heeded():
-        assert stop.asked() is None
-        signal.raise_signal(signal.SIGTERM)
-        assert stop.asked() == signal.SIGTERM
-        time.sleep(0.2)  # a checkpoint that takes long
-        done = True
+    stop, done = Stop(), []
+
+    def heed() -> None:
+        with stop.listening(), stop.heeded():
+            assert stop.asked() is None
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.asked() == signal.SIGTERM
+            time.sleep(0.2)  # a checkpoint that takes long
+            done.append(True)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        heed()
     assert done
     assert caught.value.args == (signal.SIGTERM,)
 
@@ -36,19 +41,31 @@ def test_who_does_not_ask_is_interrupted_after_a_while(monkeypatch: pytest.Monke
     monkeypatch.setattr(stopping, "HEED_SECONDS", 0.2)
     began = time.monotonic()
     stop = Stop()
-    with stop.listening(), pytest.raises(KeyboardInterrupt) as caught, stop.heeded():
-        signal.raise_signal(signal.SIGTERM)
-        time.sleep(10)
+
+    def sleep() -> None:
+        with stop.listening(), stop.heeded():
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        sleep()
     assert caught.value.args == (signal.SIGTERM,)
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 5
 
 
 def test_a_second_signal_does_not_wait():
-    stop = Stop()
-    with stop.listening(), pytest.raises(KeyboardInterrupt), stop.heeded():
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)
-        pytest.fail("the second signal was ignored")
+    stop, reached = Stop(), []
+
+    def insist() -> None:
+        with stop.listening(), stop.heeded():
+            signal.raise_signal(signal.SIGTERM)
+            reached.append("first")
+            signal.raise_signal(signal.SIGTERM)
+            reached.append("second")
+
+    with pytest.raises(KeyboardInterrupt):
+        insist()
+    assert reached == ["first"]
 
 
 def test_handlers_are_as_before_and_an_ignored_interrupt_stays_ignored():
