@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import yaml
 from celery import Celery
 
 from heimdall_jax.jobs.requests import checked
-from heimdall_jax.jobs.settings import celery_settings
+from heimdall_jax.jobs.settings import QUEUE, celery_settings
 from heimdall_jax.tracking import DATABASE
 from tests.laws import ROOT
 from tests.scripts.test_kill import SETTINGS, Training
@@ -66,7 +65,7 @@ class Workers:
         self.environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
         self.environment |= {"HEIMDALL_JOBS": str(folder), "HEIMDALL_VISIBILITY_SECONDS": str(visibility_s)}
         self.environment |= {"PYTHONPATH": str(ROOT)} | ({"CELERY_BROKER_URL": broker} if broker else {})
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def client(self, monkeypatch: Any) -> Celery:
         """An app on the same queue and results."""
@@ -91,15 +90,24 @@ class Workers:
                 cwd=self.folder.parent,
                 start_new_session=True,
             )
-        self._processes.append(process)
+        self._processes[name] = process
         until(f"worker {name} is ready", lambda: b" ready." in log.read_bytes())
         return process
+
+    def process(self, name: str) -> subprocess.Popen[bytes]:
+        return self._processes[name]
+
+    def quiet(self, app: Celery) -> bool:
+        """Whether no task waits or is at work on Redis."""
+        with app.connection_for_read() as connection:
+            client = connection.default_channel.client
+            return client.llen(QUEUE) == client.hlen("unacked") == 0
 
     def logs(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.folder.parent.glob("worker-*.log")))
 
     def close(self) -> None:
-        for process in self._processes:
+        for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -127,13 +135,20 @@ def settings(data: Path, epochs: int, **changes: Any) -> dict[str, Any]:
 class Run:
     """A run folder that a task trains, compared by `test_kill.compare`; compiled programs are all runs'."""
 
-    def __init__(self, runs: Path, data: Path, mlflow_template: Path, epochs: int, compiled: Path) -> None:
+    def __init__(
+        self,
+        runs: Path,
+        data: Path,
+        mlflow_template: Path,
+        epochs: int,
+        compiled: Path,
+        checkpoint_seconds: float = 0.1,  # often, which makes a run long enough to be stopped in the middle
+    ) -> None:
         self.training = Training(runs, data, mlflow_template, epochs)
         (runs / "cache").symlink_to(compiled)
         assert (runs / DATABASE).exists()
         self.folder = self.training.folder
-        # Steps a checkpoint apart, which makes a run long enough to be stopped in the middle.
-        changes = settings(data, epochs, **{"training.checkpoint_seconds": 0.1})
+        changes = settings(data, epochs, **{"training.checkpoint_seconds": checkpoint_seconds})
         self.request = dict(vars(checked("train", {"out": str(self.folder), "config": "powder", "changes": changes})))
 
     def send(self, app: Celery) -> Any:
@@ -165,8 +180,3 @@ def states(result: Any, seen: list[Mapping[str, Any]]) -> str:
     if meta["status"] == "PROGRESS" and meta["result"] not in seen:
         seen.append(meta["result"])
     return meta["status"]
-
-
-def copy_of(folder: Path, to: Path) -> Path:
-    shutil.copytree(folder, to, symlinks=True)
-    return to
