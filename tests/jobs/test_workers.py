@@ -15,7 +15,7 @@ import pytest
 from heimdall_jax.jobs import tasks
 from heimdall_jax.jobs.devices import free_slot
 from tests import servers
-from tests.jobs.workers import Run, Workers, alive, children, finished, states, until, workers
+from tests.jobs.workers import PATIENCE_S, Run, Workers, alive, children, finished, states, until, workers
 from tests.powder_like import write_powder_like
 from tests.scripts.test_kill import BATCHES, EVERY, Training, compare
 
@@ -40,7 +40,11 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(tmp_path_factory: pytest.TempPathFactory, data: Path, mlflow_template: Path, compiled: Path) -> Training:
     """The run that nobody interrupts, made by `train.py`."""
     run = Run(tmp_path_factory.mktemp("whole") / "runs", data, mlflow_template, EPOCHS, compiled).training
-    run.finish(run.start())
+    process = run.start()
+    try:
+        assert process.wait(timeout=PATIENCE_S) == 0, run.log.read_text()
+    finally:
+        process.kill()
     return run
 
 
