@@ -16,7 +16,7 @@ from heimdall_jax.jobs.app import app
 from heimdall_jax.jobs.devices import free_slot
 from heimdall_jax.jobs.requests import checked
 from heimdall_jax.jobs.run_lock import BusyRunError
-from heimdall_jax.jobs.settings import jobs_folder
+from heimdall_jax.jobs.settings import jobs_folder, visibility_s
 from heimdall_jax.jobs.supervision import StoppedError, work
 
 PROGRESS, WAITING = "PROGRESS", "WAITING"
@@ -77,7 +77,8 @@ class Job(Task):
         if self._state() in {PENDING, WAITING}:
             self.update_state(state=WAITING, meta={"for": what})
         tries = self.request.retries
-        longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(tries, 10))
+        # Far below the time after which Redis gives a waiting message to others, too: copies would breed copies.
+        longest = min(LONGEST_WAIT_S, visibility_s() / 4, FIRST_WAIT_S * 2 ** min(tries, 10))
         again: Any = self.signature_from_request(countdown=longest * random.uniform(0.5, 1), retries=tries + 1)
         again.apply_async()
         raise Ignore

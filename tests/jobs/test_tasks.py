@@ -1,5 +1,7 @@
 """What the tasks do around their processes: wait, give way, come again, never twice at an end."""
 
+import datetime as dt
+import json
 from typing import Any
 
 import celery
@@ -32,9 +34,9 @@ def doing(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return given
 
 
-def perform(task: Any, task_id: str, **arguments: Any) -> Any:
+def perform(task: Any, task_id: str, tries: int = 0, **arguments: Any) -> Any:
     """As a worker does it."""
-    task.push_request(id=task_id, kwargs=arguments, args=[], retries=0, delivery_info={})
+    task.push_request(id=task_id, kwargs=arguments, args=[], retries=tries, delivery_info={})
     try:
         return task.run(**arguments)
     finally:
@@ -89,6 +91,22 @@ def test_a_busy_run_is_waited_for_without_a_word_over_the_one_at_work(doing: lis
         perform(tasks.train, "six", out="runs/a")
     assert state("six")[0] == "PROGRESS"
     assert len(queued()) == before + 1
+
+
+@pytest.mark.parametrize(("visibility", "tries", "longest"), [("3600", 0, 1), ("3600", 9, 30), ("8", 9, 2)])
+def test_waits_grow_and_stay_short_of_what_redis_takes_for_a_loss(
+    doing: list[Any], monkeypatch: pytest.MonkeyPatch, visibility: str, tries: int, longest: float
+) -> None:
+    monkeypatch.setenv("HEIMDALL_VISIBILITY_SECONDS", visibility)
+    doing.append(BusyRunError("busy"))
+    before, now = set(queued()), dt.datetime.now(dt.UTC)
+    with pytest.raises(celery.exceptions.Ignore):
+        perform(tasks.train, "patient", tries, out="runs/a")
+    (new,) = set(queued()) - before
+    headers = json.loads((jobs_folder() / "queue" / new).read_text())["headers"]
+    assert (headers["id"], headers["retries"]) == ("patient", tries + 1)
+    wait_s = (dt.datetime.fromisoformat(headers["eta"]) - now).total_seconds()
+    assert longest / 2 <= wait_s < longest + 10
 
 
 def test_a_process_that_somebody_else_stopped_goes_back_to_the_queue(doing: list[Any]) -> None:
