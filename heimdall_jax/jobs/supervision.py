@@ -15,7 +15,7 @@ from typing import IO, Any
 from heimdall_jax import errors
 from heimdall_jax.errors import HeimdallError, StorageError
 from heimdall_jax.jobs.requests import Request, TrainRequest
-from heimdall_jax.jobs.run_lock import BusyRunError
+from heimdall_jax.jobs.run_lock import BusyRunError, locked
 
 PROGRAM = ("-m", "heimdall_jax.jobs.process")
 LOG = "job.log"
@@ -80,6 +80,9 @@ def work(
         HeimdallError: What the process says, or that it died.
     """
     folder = _existing(request)
+    if isinstance(request, TrainRequest):
+        with locked(folder):  # a busy run is told without starting a process, which then locks it again
+            pass
     arguments = {key: value for key, value in vars(request).items() if value is not None}
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(

@@ -11,7 +11,7 @@ from celery.exceptions import Ignore, Reject
 from celery.states import PENDING, READY_STATES
 from celery.utils.log import get_task_logger
 
-from heimdall_jax.errors import ConfigError, explain
+from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.jobs.app import app
 from heimdall_jax.jobs.devices import free_slot
 from heimdall_jax.jobs.requests import checked
@@ -31,6 +31,7 @@ class Job(Task):
 
     abstract = True
     needs_device = True
+    throws = (HeimdallError,)
 
     @property
     def request_name(self) -> str:

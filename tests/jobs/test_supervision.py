@@ -8,7 +8,7 @@ import pytest
 from heimdall_jax.errors import ConfigError, StorageError
 from heimdall_jax.jobs import supervision
 from heimdall_jax.jobs.requests import ExportRequest, TrainRequest
-from heimdall_jax.jobs.run_lock import BusyRunError
+from heimdall_jax.jobs.run_lock import LOCK, BusyRunError, locked
 from heimdall_jax.jobs.supervision import LOG, ProcessError, StoppedError, work
 
 
@@ -111,4 +111,6 @@ def test_a_folder_that_is_not_there_is_made_for_a_training_only(tmp_path, monkey
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"run .*file"):
         work("train", TrainRequest(str(tmp_path / "file"), {}), **given)
-    assert os.listdir(tmp_path / "new" / "run") == [LOG]
+    assert sorted(os.listdir(tmp_path / "new" / "run")) == [LOG, LOCK]
+    with locked(tmp_path / "new" / "run"), pytest.raises(BusyRunError):
+        work("train", TrainRequest(str(tmp_path / "new" / "run"), {}), **given)

@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path("/tmp/jx/compiled")
+    return tmp_path_factory.mktemp("compiled")
 
 
 @pytest.fixture(scope="module")
