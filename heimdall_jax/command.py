@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import tyro
 
 from heimdall_jax import config as configs
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
+from heimdall_jax.stopping import Stop
 
 FAILED = 1
 STOPPED = 128
@@ -122,32 +121,40 @@ def _short_flags(parsed: TrainArguments) -> configs.DataConfig:
     return data
 
 
-def run_script(action: Callable[[list[str]], Any], *, after_stop: str = "run it again") -> int:
+def run_script(
+    action: Callable[[list[str]], Any], *, after_stop: str = "run it again", stop: Stop | None = None
+) -> int:
     """Run a script's action on the command line; the exit code: 0, 1 with one line, 2 usage, 130 or 143 stopped.
 
     Args:
         action: Takes the arguments.
         after_stop: What a user who stopped it can do then.
+        stop: What the action asks whether to stop; without, signals stop it at once.
     """
     arguments = sys.argv[1:]
     if "--debug" not in arguments:
-        # Orbax and MLflow log the whole trace, or every attempt, of what the one-line error below says.
-        for name in ("absl", "mlflow.store.db.utils", "urllib3.connectionpool"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        # A compiled program cut off by a kill or a full disk is compiled again.
-        warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
+        quieten()
     try:
-        with _terminable():
+        with (stop or Stop()).listening():
             action(arguments)
     except HeimdallError as error:
         if "--debug" in arguments:
             raise
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt as stopped:
         print(f"stopped; {after_stop}", file=sys.stderr)
-        return STOPPED + (stop.args[0] if stop.args else signal.SIGINT)
+        return STOPPED + (stopped.args[0] if stopped.args else signal.SIGINT)
     return 0
+
+
+def quieten() -> None:
+    """Keep libraries from telling in many lines what an error of the house tells in one."""
+    # Orbax and MLflow log the whole trace, or every attempt.
+    for name in ("absl", "mlflow.store.db.utils", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # A compiled program cut off by a kill or a full disk is compiled again.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
 
 
 def leave(code: int) -> NoReturn:
@@ -160,20 +167,6 @@ def leave(code: int) -> NoReturn:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM, with which systems end a job, stops as Ctrl-C does: what is open is closed."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _saved_configs(out: Path) -> list[Path]:

@@ -17,7 +17,8 @@ from heimdall_jax.metric_buffer import TrackerAway
 from heimdall_jax.publishing import in_words, publish_run
 from heimdall_jax.registry.publish import Published
 from heimdall_jax.revision import code_revision
-from heimdall_jax.run_folder import CONFIG, METRICS, MODEL, is_finished, occupied, read_note
+from heimdall_jax.run_folder import CONFIG, METRICS, MODEL, is_finished, read_note
+from heimdall_jax.run_lock import locked
 from heimdall_jax.spool import SPOOL, Spool
 from heimdall_jax.tracking import Tracker, open_tracker, tracking_address
 
@@ -113,7 +114,7 @@ def sync(out: Path, tracking: TrackingConfig, store: str = "") -> str:
 
 
 def _sync_run(folder: Path, tracking: TrackingConfig, store: str) -> str:
-    with occupied(folder):
+    with locked(folder):
         waiting, finished = len(Spool(folder / SPOOL).read()), is_finished(folder)
         cure = f"train.py --out {folder} --resume goes on."
         if not finished and not waiting:

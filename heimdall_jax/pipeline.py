@@ -14,12 +14,13 @@ import numpy as np
 from rich.console import Console
 
 from heimdall_jax.assessment import assess, batches_of, correction, correction_of, measure, takes_any_order
+from heimdall_jax.compilations import remember_compilations
 from heimdall_jax.conditions import measure_conditions
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data, fresh_samples, load_data, load_test_data
 from heimdall_jax.delivery import deliver
 from heimdall_jax.detecting import measure_detection
-from heimdall_jax.display import Display
+from heimdall_jax.display import Display, Listener
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.evaluation.figures import error_against_clock
 from heimdall_jax.evaluation.summary import write_metrics
@@ -44,7 +45,9 @@ from heimdall_jax.run import (
     save_recalibration,
     start_tracking,
 )
-from heimdall_jax.run_folder import METRICS, MODEL, occupied
+from heimdall_jax.run_folder import METRICS, MODEL
+from heimdall_jax.run_lock import locked
+from heimdall_jax.stopping import Stop
 from heimdall_jax.tracking import Tracker, open_tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
@@ -56,7 +59,15 @@ from heimdall_jax.training.step import Trainer, TrainState
 CONDITIONS, FAULTS = "conditions.json", "faults.json"
 
 
-def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
+def train(
+    config: Config,
+    out: Path,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+    stop: Stop | None = None,
+    listener: Listener | None = None,
+) -> dict[str, Any]:
     """Train, evaluate on the test split, export and register; everything goes into the run folder `out`.
 
     Args:
@@ -64,6 +75,8 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         out: Run folder; must not hold a run unless `resume`.
         resume: Continue the run in `out` from its last checkpoint, to the result of one that never stopped.
         console: Where progress and the closing table go; standard output if None.
+        stop: Asked once a step whether to stop; without, only an interrupt stops it.
+        listener: Is told the progress that a person sees.
 
     Returns:
         The contents of `metrics.json`.
@@ -71,19 +84,20 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
     Raises:
         HeimdallError: One of its children, with the cure; the last good checkpoint is intact. Also a StorageError
             when the run is whole in its folder, but its tracker did not take all of it.
+        KeyboardInterrupt: It was stopped, and can be resumed from the step it was in.
     """
     console = console or Console()
     check_publishing(config)
     begin(config, out, resume=resume)
-    _remember_compilations(out.parent)
-    with occupied(out), Display(console, config.training.batch_size) as display:
+    remember_compilations(out.parent)
+    with locked(out), Display(console, config.training.batch_size, listener) as display:
         tracker = open_tracker(config.tracking, out)
         data = load_data(config, cache=_cache(config, out), progress=display.reading)
         _report(console, data)
         fit = _prepare_fit(config, data)  # before the folder holds a run: what is refused here can be tried again
         start_tracking(tracker, config, out)
         with _ending(tracker):
-            _fit(config, data, fit, out, tracker, display)
+            _fit(config, data, fit, out, tracker, display, stop or Stop())
             give_back()
             run = _recalibrated(out, data, fit.held_out)
             metrics = measure(run, data, own=data)
@@ -141,7 +155,7 @@ def evaluate(
     """
     console, run = console or Console(), open_run(folder)
     asked = _asked(run.config, path=data_path, objects=objects, split=split)
-    _remember_compilations(folder.parent)
+    remember_compilations(folder.parent)
     with Display(console, run.config.training.batch_size) as display:
         cache = _cache(run.config, folder)
         data = load_test_data(asked, run.domain, cache=cache, progress=display.reading)
@@ -233,7 +247,7 @@ def _prepare_fit(config: Config, data: Data) -> _Fit:
     return _Fit(make_trainer(config, model, total_steps), batches, steps_per_epoch, total_steps, held_out)
 
 
-def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, display: Display) -> None:
+def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, display: Display, stop: Stop) -> None:
     """Train from the run's last checkpoint, or from the start, to the end."""
     assert data.validation is not None
     validation, training, trainer = data.validation, config.training, fit.trainer
@@ -243,6 +257,7 @@ def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, dis
         trim()
         return metrics
 
+    display.epochs(fit.steps_per_epoch)
     with Checkpoints(out / CHECKPOINTS) as checkpoints:
         state, progress, latest = trainer.start(), Progress(), checkpoints.latest()
         if latest is not None:
@@ -263,6 +278,7 @@ def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, dis
                 trainer.cost(state, batch).flops * jax.device_count(), peak_flops_per_s(training.precision)
             ),
             progress=progress,
+            stop=stop,
         )
         loop.run(state)
 
@@ -293,13 +309,6 @@ def _report(console: Console, data: Data) -> None:
 
 def _cache(config: Config, run_folder: Path) -> Path:
     return Path(config.data.cache) if config.data.cache else run_folder.parent / "cache"
-
-
-def _remember_compilations(runs: Path) -> None:
-    """Keep compiled programs beside the runs: a second start skips seconds of compiling."""
-    jax.config.update("jax_compilation_cache_dir", str((runs / "cache" / "xla").resolve()))
-    # Small ones, too: making a model compiles a hundred.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @contextlib.contextmanager

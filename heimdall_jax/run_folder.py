@@ -1,13 +1,8 @@
-"""What a run folder holds: names of files, how its tracked run is found, and who is at work. Imports no JAX."""
+"""What a run folder holds: names of files, and how its tracked run is found. Imports no JAX."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -62,31 +57,3 @@ def write_note(folder: Path, note: TrackedNote) -> None:
 def is_finished(folder: Path) -> bool:
     """Whether a run went to its end: the export's manifest is written when metrics and model are."""
     return all((folder / name).exists() for name in (METRICS, MODEL, MANIFEST))
-
-
-@contextlib.contextmanager
-def occupied(folder: Path) -> Iterator[None]:
-    """Inside, no other process trains or delivers the run of this folder; the system ends it with the process.
-
-    Raises:
-        StorageError: Another process is at work there, or the folder cannot be opened.
-    """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise StorageError(
-            explain(f"run folder {folder}", got=error, allowed="a folder", cure="Check --out.")
-        ) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            cure = "Wait for it, or stop it."
-            got = "another process at work in it"
-            raise StorageError(explain(f"run folder {folder}", got=got, allowed="one", cure=cure)) from error
-        except OSError as error:
-            if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):  # no locks on this system
-                raise
-        yield
-    finally:
-        os.close(descriptor)

@@ -21,6 +21,7 @@ from heimdall_jax.evaluation.summary import write_metrics
 from heimdall_jax.pipeline import evaluate, train
 from heimdall_jax.run import FREE, begin, changed_settings
 from heimdall_jax.run_folder import CONFIG, METRICS, is_finished
+from heimdall_jax.stopping import Stop
 
 SEEDS = "seeds.json"
 FOLDER = re.compile(r"seed-(\d+)")
@@ -33,7 +34,13 @@ OF_A_RUN = (*FREE, "seed", "data.path", "data.split")
 
 
 def train_seeds(
-    config: Config, out: Path, seeds: int, *, resume: bool = False, console: Console | None = None
+    config: Config,
+    out: Path,
+    seeds: int,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+    stop: Stop | None = None,
 ) -> dict[str, Any]:
     """Make the runs `out/seed-N`, N from the config's seed on; those that are finished stay as they are.
 
@@ -43,6 +50,7 @@ def train_seeds(
         seeds: How many.
         resume: Continue those that were stopped.
         console: Where progress and tables go; standard output if None.
+        stop: As for `train`.
 
     Returns:
         The contents of `seeds.json`.
@@ -65,7 +73,7 @@ def train_seeds(
             results[folder] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         else:
             console.print(f"{folder.name}:", highlight=False)
-            results[folder] = train(its, folder, resume=(folder / CONFIG).exists(), console=console)
+            results[folder] = train(its, folder, resume=(folder / CONFIG).exists(), console=console, stop=stop)
     return _conclude(results, list(own.values()), out, console)
 
 

@@ -36,7 +36,7 @@ class ExistingObjectError(StorageError):
 
 def s3_client() -> Any:
     """A client that other servers than Amazon's understand: no checksum trailers unless required."""
-    import boto3
+    from boto3.session import Session
     from botocore.config import Config
 
     config = Config(
@@ -51,7 +51,7 @@ def s3_client() -> Any:
     )
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     # A session of its own: boto3's remembers the first credentials it found, and is not made for threads.
-    return boto3.session.Session().client("s3", region_name=region, config=config)
+    return Session().client("s3", region_name=region, config=config)
 
 
 def missing(key: str, where: object) -> MissingObjectError:

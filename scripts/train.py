@@ -5,6 +5,9 @@ import datetime
 from pathlib import Path
 
 from heimdall_jax.command import leave, parse_train, run_script
+from heimdall_jax.stopping import Stop
+
+STOP = Stop()
 
 
 def main(arguments: list[str]) -> None:
@@ -23,10 +26,10 @@ def main(arguments: list[str]) -> None:
     out = parsed.out or Path("runs") / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     with jax.disable_jit() if parsed.debug else contextlib.nullcontext():
         if parsed.seeds is None:
-            train(parsed.settings, out, resume=parsed.resume)
+            train(parsed.settings, out, resume=parsed.resume, stop=STOP)
         else:
-            train_seeds(parsed.settings, out, parsed.seeds, resume=parsed.resume)
+            train_seeds(parsed.settings, out, parsed.seeds, resume=parsed.resume, stop=STOP)
 
 
 if __name__ == "__main__":
-    leave(run_script(main, after_stop="train.py --out RUN --resume goes on from the last checkpoint"))
+    leave(run_script(main, after_stop="train.py --out RUN --resume goes on from the last checkpoint", stop=STOP))

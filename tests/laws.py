@@ -16,6 +16,7 @@ BASE = {
     "errors",
     "patience",
     "credentials",
+    "stopping",
     "store_settings",
     "types",
     "config",
@@ -32,6 +33,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "errors": set(),
     "patience": {"errors"},
     "credentials": {"errors"},
+    "stopping": set(),
+    "compilations": set(),
     "types": {"errors"},
     "trees": {"errors"},
     "worlds": set(),
@@ -63,8 +66,11 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "tracking_flavour": set(),
     "tracking_models": BASE | {"tracking"},
     "run_folder": {"errors", "export"},
+    "run_lock": {"errors"},
     "publishing": BASE | {"export", "registry", "run_folder", "store", "tracking", "tracking_models"},
-    "handover": BASE | TRACKING | {"run_folder", "revision", "export", "tracking", "publishing", "registry"},
+    "handover": BASE
+    | TRACKING
+    | {"run_folder", "run_lock", "revision", "export", "tracking", "publishing", "registry"},
     "display": BASE,
     "memory": set(),
     "sources": BASE | {"store"},
@@ -93,7 +99,22 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "run": EVERYTHING,
     "benchmarks": EVERYTHING,
     "command": BASE | {"pipeline"},
-    "jobs": BASE | {"pipeline", "command", "store", "tracking", "trackers"},
+    "jobs": BASE
+    | {"pipeline", "delivery", "publishing", "run", "run_folder", "run_lock", "export", "registry"}
+    | {"command", "store", "trees"},
+    | {
+        "pipeline",
+        "delivery",
+        "publishing",
+        "run",
+        "run_folder",
+        "run_lock",
+        "export",
+        "registry",
+        "command",
+        "store",
+        "trees",
+    },
 }
 DOORS = {
     "mlflow": "tracking",
@@ -110,7 +131,7 @@ NO_JAX = (
     *("trees", "geodesy", "export_settings", "store_settings"),
     *("store", "store_s3", "patience", "credentials", "spool", "metric_buffer", "promotion", "revision"),
     *("tracking", "trackers", "tracking_registry", "tracking_failures", "tracking_flavour", "tracking_models"),
-    *("run_folder", "publishing", "handover"),
+    *("run_folder", "run_lock", "publishing", "handover", "stopping", "jobs"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}
 PURE = ("features", "models")

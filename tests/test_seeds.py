@@ -104,7 +104,7 @@ def test_finished_runs_stay_and_stopped_ones_go_on_only_when_asked(
     (copy / "seed-5" / "manifest.json").unlink()  # as a kill before the export leaves it
     trained: list[tuple[str, bool]] = []
 
-    def noted(its: Config, folder: Path, *, resume: bool, console: Console) -> dict[str, Any]:
+    def noted(its: Config, folder: Path, *, resume: bool, console: Console, stop: None) -> dict[str, Any]:
         trained.append((folder.name, resume))
         return train(its, folder, resume=resume, console=console)
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from heimdall_jax.config import TrainingConfig
 from heimdall_jax.errors import NonFiniteError, explain
+from heimdall_jax.stopping import Stop
 from heimdall_jax.tracking import Tracker
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.step import DeviceBatch, StepReport, Trainer, TrainState
@@ -23,6 +24,9 @@ class Display(Protocol):
 
     def update(self, step: int, total: int, metrics: dict[str, float]) -> None:
         """Called after each logged step."""
+
+    def validated(self, step: int, metrics: dict[str, float]) -> None:
+        """Called after each evaluation."""
 
 
 @dataclass
@@ -60,6 +64,7 @@ class Loop:
         display: For a person.
         measure: Called with what the first step is about to get.
         clock: Seconds; a fake one in tests.
+        stop: Asked once a step.
     """
 
     trainer: Trainer
@@ -75,6 +80,7 @@ class Loop:
     measure: Callable[[TrainState, DeviceBatch], None] = lambda state, batch: None
     clock: Callable[[], float] = time.monotonic
     progress: Progress = field(default_factory=Progress)
+    stop: Stop = field(default_factory=Stop)
 
     def run(self, state: TrainState) -> TrainState:
         """Train from `state` to the end or until patience runs out; returns the last state.
@@ -82,7 +88,12 @@ class Loop:
         Raises:
             NonFiniteError: A step gave NaN or Inf; names the step and its samples. No checkpoint is made of it.
             StorageError: A checkpoint could not be written.
+            KeyboardInterrupt: It was stopped; there is a checkpoint of the step, unless a step took too long.
         """
+        with self.stop.heeded():
+            return self._run(state)
+
+    def _run(self, state: TrainState) -> TrainState:
         first = step = int(state.step)
         batches = self.batches(step)
         pending: tuple[int, StepReport] | None = None
@@ -96,10 +107,16 @@ class Loop:
                 validation = self.validate(state)
                 self.progress.judge(step, validation["loss"])
                 self.tracker.log(step, {f"validation/{key}": value for key, value in validation.items()})
-            if validation is not None or self.clock() - saved_at >= self.config.checkpoint_seconds:
+                self.display.validated(step, validation)
+            stopped_by = self.stop.asked()
+            unsaved = stopped_by is not None and self.checkpoints.latest() != step
+            if validation is not None or unsaved or self.clock() - saved_at >= self.config.checkpoint_seconds:
                 pending = self._log(pending, recent)
                 self._save(step, state, validation)
                 saved_at = self.clock()
+            if stopped_by is not None:
+                self.checkpoints.wait()
+                raise KeyboardInterrupt(stopped_by)
             if step == self.total_steps or self.progress.bad_evaluations >= self.config.patience:
                 break
             batch = next(batches)

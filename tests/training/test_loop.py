@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from flax import nnx
 from heimdall_jax.config import AugmentationConfig, ModelConfig, TrainingConfig
 from heimdall_jax.errors import ConfigError, NonFiniteError
 from heimdall_jax.models.build import build, input_names
+from heimdall_jax.stopping import Stop
 from heimdall_jax.trackers import MemoryTracker
 from heimdall_jax.training.batches import evaluation_batches, iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
@@ -34,11 +36,16 @@ class Silent:
     """Remembers what it was shown."""
 
     shown: list[int] = field(default_factory=list)
+    evaluated: list[int] = field(default_factory=list)
 
     def update(self, step: int, total: int, metrics: dict[str, float]) -> None:
         assert total >= step
         assert metrics["train/loss"] == metrics["train/loss"]
         self.shown.append(step)
+
+    def validated(self, step: int, metrics: dict[str, float]) -> None:
+        assert metrics["loss"] == metrics["loss"]
+        self.evaluated.append(step)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +116,7 @@ def test_learns_and_logs_every_step_once(trainer: Trainer, data: HeimdallDataset
     assert metrics["train/learning_rate"][2] == pytest.approx(3e-3)  # 10 % of 24 steps warm up
     assert isinstance(loop.display, Silent)
     assert loop.display.shown == list(range(1, STEPS + 1))
+    assert loop.display.evaluated == [0, 8, 16, 24]
     assert measured == [0]
 
 
@@ -142,6 +150,45 @@ def test_resumed_at_any_checkpoint_ends_the_same_to_the_bit(
         state: TrainState = checkpoints.state(latest, trainer.start())
         resumed = make_loop(trainer, data, checkpoints, parts, progress=progress).run(state)
     assert_equal(resumed, expected)
+    assert parts.runs[run].metrics == whole.runs["memory-0"].metrics
+
+
+@pytest.mark.parametrize("asked_in", [0, 7, 10, 23])
+def test_a_stop_leaves_a_checkpoint_of_its_step_and_changes_nothing(
+    trainer: Trainer, data: HeimdallDataset, tmp_path: Path, asked_in: int
+) -> None:
+    """In the first step, before an evaluation (which then belongs to the stop), between two, and in the last step."""
+    whole = MemoryTracker()
+    whole.start("run", {})
+    with Checkpoints(tmp_path / "whole") as checkpoints:
+        expected = make_loop(trainer, data, checkpoints, whole).run(trainer.start())
+        kept = checkpoints.best(), checkpoints.latest()
+
+    def stopped_in(step: int, batch: Sample) -> Sample:
+        if step == asked_in:
+            signal.raise_signal(signal.SIGTERM)
+        return batch
+
+    def never(start: int) -> Iterator[Sample]:
+        signal.raise_signal(signal.SIGINT)
+        return iter(())
+
+    parts, stop = MemoryTracker(), Stop()
+    run = parts.start("run", {})
+    with Checkpoints(tmp_path / "parts") as checkpoints:
+        with stop.listening(), pytest.raises(KeyboardInterrupt) as caught:
+            make_loop(trainer, data, checkpoints, parts, spoil=stopped_in, stop=stop).run(trainer.start())
+        assert caught.value.args == (signal.SIGTERM,)
+        assert checkpoints.latest() == asked_in + 1
+        parts.start("run", {}, run)
+        progress = Progress(**checkpoints.record(asked_in + 1)["progress"])
+        state: TrainState = checkpoints.state(asked_in + 1, trainer.start())
+        resumed = make_loop(trainer, data, checkpoints, parts, progress=progress, stop=stop)
+        with stop.listening(), pytest.raises(KeyboardInterrupt):
+            dataclasses.replace(resumed, batches=never).run(state)  # once more, before a step is made
+        with stop.listening():
+            assert_equal(resumed.run(state), expected)
+        assert (checkpoints.best(), checkpoints.latest()) == kept
     assert parts.runs[run].metrics == whole.runs["memory-0"].metrics
 
 

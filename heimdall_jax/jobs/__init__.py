@@ -1,0 +1,1 @@
+"""The Celery app: training, evaluation, export and publishing as tasks; a thin door on what the scripts call."""
