@@ -52,6 +52,21 @@ class PrepareArguments:
     """Show tracebacks."""
 
 
+def parse_prepare(arguments: list[str]) -> PrepareArguments:
+    """The script's flags; those in `--runner-options` begin with hyphens, too, and are one value.
+
+    Raises:
+        SystemExit: Code 2, the flags are wrong (usage is printed), or 0 after --help.
+    """
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] in ("--runner-options", "--runner_options"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return tyro.cli(PrepareArguments, args=joined)
+
+
 def prepare_data(arguments: PrepareArguments) -> str:
     """Do what the arguments ask for; gives one line that says what was written.
 

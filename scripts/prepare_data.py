@@ -1,15 +1,13 @@
 """Write data once for many runs: `prepare_data.py --help`."""
 
-import tyro
-
 from heimdall_jax.command import leave, run_script
 
 
 def main(arguments: list[str]) -> None:
     """Parse and prepare."""
-    from heimdall_jax.preparation import PrepareArguments, prepare_data
+    from heimdall_jax.preparation import parse_prepare, prepare_data
 
-    print(prepare_data(tyro.cli(PrepareArguments, args=arguments)))
+    print(prepare_data(parse_prepare(arguments)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from heimdall_jax import config as configs
 from heimdall_jax.config import Config, DataConfig, ModelConfig, WorldConfig
 from heimdall_jax.datasets import load_data
 from heimdall_jax.errors import ConfigError
-from heimdall_jax.preparation import PrepareArguments, prepare_config, prepare_data
+from heimdall_jax.preparation import PrepareArguments, parse_prepare, prepare_config, prepare_data
 from heimdall_jax.simulation.sessions import SimulatedSessions
 from heimdall_jax.simulation.world import World
 from heimdall_jax.sources.catalogue import embedded, open_catalogue
@@ -147,3 +147,11 @@ def test_flags_that_do_not_fit(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message) as caught:
         prepare_data(PrepareArguments(**given))
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [["--runner-options", "--a=1 --b"], ["--runner_options=--a=1 --b"]])
+def test_options_of_a_runner_are_one_value(given):
+    parsed = parse_prepare(["--out", "o", *given, "--runner", "direct"])
+    assert (parsed.runner_options, parsed.runner) == ("--a=1 --b", "direct")
+    with pytest.raises(SystemExit):
+        parse_prepare(["--out", "o", "--runner-options"])

@@ -26,14 +26,17 @@ def beam_settings(runner: str, options: str = "") -> dict[str, Any]:
     Raises:
         ConfigError: Beam is not installed, or it has no such runner or takes no such options.
     """
+    told = logging.root.manager.disable
+    # It warns of Google's libraries that are not there and are not needed.
+    logging.disable(logging.WARNING)
     try:
         from apache_beam.options.pipeline_options import PipelineOptions  # pyright: ignore[reportMissingImports]
         from apache_beam.runners.runner import create_runner  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        cure = "pip install 'heimdall-jax[beam]'"
-        raise ConfigError(
-            explain("--runner", got=f"{runner}, but {error}", allowed="Apache Beam", cure=cure)
-        ) from error
+        got, cure = f"{runner}, but {error}", "Install Beam: pip install 'heimdall-jax[beam]'."
+        raise ConfigError(explain("--runner", got=got, allowed="one of Apache Beam's", cure=cure)) from error
+    finally:
+        logging.disable(told)
     said = io.StringIO()
     try:
         settings = PipelineOptions(shlex.split(options))
