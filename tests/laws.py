@@ -102,19 +102,6 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "jobs": BASE
     | {"pipeline", "delivery", "publishing", "run", "run_folder", "run_lock", "export", "registry"}
     | {"command", "store", "trees"},
-    | {
-        "pipeline",
-        "delivery",
-        "publishing",
-        "run",
-        "run_folder",
-        "run_lock",
-        "export",
-        "registry",
-        "command",
-        "store",
-        "trees",
-    },
 }
 DOORS = {
     "mlflow": "tracking",

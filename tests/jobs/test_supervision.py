@@ -8,8 +8,8 @@ import pytest
 from heimdall_jax.errors import ConfigError, StorageError
 from heimdall_jax.jobs import supervision
 from heimdall_jax.jobs.requests import ExportRequest, TrainRequest
-from heimdall_jax.run_lock import LOCK, BusyRunError, locked
 from heimdall_jax.jobs.supervision import LOG, ProcessError, StoppedError, work
+from heimdall_jax.run_lock import LOCK, BusyRunError, locked
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from celery import states
 from heimdall_jax.errors import ConfigError, DataError
 from heimdall_jax.jobs import tasks
 from heimdall_jax.jobs.devices import free_slot
-from heimdall_jax.run_lock import BusyRunError
 from heimdall_jax.jobs.settings import jobs_folder
 from heimdall_jax.jobs.supervision import StoppedError
+from heimdall_jax.run_lock import BusyRunError
 from tests.jobs.workers import queued
 
 
