@@ -6,19 +6,16 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import grain
-import jax
-import numpy as np
 from rich.console import Console
 
-from heimdall_jax.assessment import assess, batches_of, correction, correction_of, measure, takes_any_order
+from heimdall_jax.assessment import assess, measure
 from heimdall_jax.compilations import remember_compilations
 from heimdall_jax.conditions import measure_conditions
 from heimdall_jax.config import Config
-from heimdall_jax.datasets import Data, fresh_samples, load_data, load_test_data
-from heimdall_jax.delivery import deliver
+from heimdall_jax.datasets import Data, load_data, load_test_data
+from heimdall_jax.delivery import Delivered, deliver
 from heimdall_jax.detecting import measure_detection
 from heimdall_jax.display import Display, Listener
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
@@ -28,33 +25,20 @@ from heimdall_jax.evaluation.table import closing_table, conditions_table, fault
 from heimdall_jax.export.bundle import write_atomically
 from heimdall_jax.export.table import smaller_table
 from heimdall_jax.faults import measure_faults
-from heimdall_jax.mapping import fill_map, radio_map
-from heimdall_jax.memory import give_back, trim
-from heimdall_jax.models.radio_map import RadioMapNet
-from heimdall_jax.models.recalibration import NEUTRAL
+from heimdall_jax.fitting import fit_model, prepare_fit, recalibrated
+from heimdall_jax.memory import give_back
 from heimdall_jax.publishing import check_publishing, in_words
 from heimdall_jax.report import FIGURES, track_report, write_report
 from heimdall_jax.run import (
-    CHECKPOINTS,
     Run,
     begin,
-    make_model,
-    make_trainer,
     open_run,
-    record,
-    save_recalibration,
     start_tracking,
 )
 from heimdall_jax.run_folder import METRICS, MODEL
 from heimdall_jax.run_lock import locked
 from heimdall_jax.stopping import Stop
 from heimdall_jax.tracking import Tracker, open_tracker
-from heimdall_jax.training.batches import iterate, training_batches
-from heimdall_jax.training.checkpoints import Checkpoints
-from heimdall_jax.training.cost import peak_flops_per_s
-from heimdall_jax.training.loop import Loop, Progress
-from heimdall_jax.training.map_fit import HeldOut
-from heimdall_jax.training.step import Trainer, TrainState
 
 CONDITIONS, FAULTS = "conditions.json", "faults.json"
 
@@ -94,18 +78,26 @@ def train(
         tracker = open_tracker(config.tracking, out)
         data = load_data(config, cache=_cache(config, out), progress=display.reading)
         _report(console, data)
-        fit = _prepare_fit(config, data)  # before the folder holds a run: what is refused here can be tried again
+        fit = prepare_fit(config, data)  # before the folder holds a run: what is refused here can be tried again
         start_tracking(tracker, config, out)
         with _ending(tracker):
-            _fit(config, data, fit, out, tracker, display, stop or Stop())
+            fit_model(config, data, fit, out, tracker, display, stop or Stop())
             give_back()
-            run = _recalibrated(out, data, fit.held_out)
+            run = recalibrated(out, data, fit.held_out)
             metrics = measure(run, data, own=data)
             write_metrics(out / METRICS, metrics)
             give_back()
             delivered = deliver(
                 run, data, metrics, tracker, precisions=config.export.precisions, store=config.export.publish
             )
+    _tell(console, config, out, metrics, delivered)
+    if delivered.missed is not None:
+        raise delivered.missed
+    return metrics
+
+
+def _tell(console: Console, config: Config, out: Path, metrics: dict[str, Any], delivered: Delivered) -> None:
+    """The closing table, and where everything is."""
     files: dict[str, Path | str] = {"run": out, "model": out / MODEL}
     files |= {entry.precision: out / entry.file for entry in delivered.smaller if entry.accepted}
     if delivered.version:
@@ -117,9 +109,6 @@ def train(
     console.print(closing_table(metrics, files))
     if delivered.note:
         console.print(delivered.note, highlight=False, soft_wrap=True)
-    if delivered.missed is not None:
-        raise delivered.missed
-    return metrics
 
 
 def evaluate(
@@ -211,91 +200,6 @@ def _asked(config: Config, **asked: str | None) -> Config:
         cure = "Give the catalogue's database as --data, too."
         raise ConfigError(explain("--objects", got=repr(data.objects), allowed="with a catalogue", cure=cure))
     return dataclasses.replace(config, data=data)
-
-
-class _Fit(NamedTuple):
-    """What training needs beside the data, all of it checked."""
-
-    trainer: Trainer
-    batches: grain.MapDataset
-    steps_per_epoch: int
-    total_steps: int
-    held_out: HeldOut | None
-    """Fixes to recalibrate by, of a model that is not trained in steps."""
-
-
-def _prepare_fit(config: Config, data: Data) -> _Fit:
-    train, validation = data.train, data.validation
-    assert train is not None
-    assert validation is not None
-    steps_per_epoch = -(-len(train) // config.training.batch_size)
-    total_steps = config.training.epochs * steps_per_epoch
-    batches = training_batches(
-        train,
-        batch_size=config.training.batch_size,
-        augmentation=config.augmentation,
-        seed=config.seed,
-        total_steps=total_steps,
-        radio_map=radio_map(config, train),
-        close_ranks=takes_any_order(config),
-        fresh=fresh_samples(config),
-    )
-    model = make_model(config, data.domain)
-    held_out = None
-    if isinstance(model, RadioMapNet):
-        held_out, total_steps = fill_map(model, config, data), 0  # that was all
-    return _Fit(make_trainer(config, model, total_steps), batches, steps_per_epoch, total_steps, held_out)
-
-
-def _fit(config: Config, data: Data, fit: _Fit, out: Path, tracker: Tracker, display: Display, stop: Stop) -> None:
-    """Train from the run's last checkpoint, or from the start, to the end."""
-    assert data.validation is not None
-    validation, training, trainer = data.validation, config.training, fit.trainer
-
-    def validate(state: TrainState) -> dict[str, float]:
-        metrics = trainer.evaluate(state, batches_of(config, validation))
-        trim()
-        return metrics
-
-    display.epochs(fit.steps_per_epoch)
-    with Checkpoints(out / CHECKPOINTS) as checkpoints:
-        state, progress, latest = trainer.start(), Progress(), checkpoints.latest()
-        if latest is not None:
-            state = checkpoints.state(latest, state)
-            progress = Progress(**checkpoints.record(latest)["progress"])
-        loop = Loop(
-            trainer=trainer,
-            batches=lambda start: iterate(fit.batches, start, training.prefetch),
-            validate=validate,
-            checkpoints=checkpoints,
-            tracker=tracker,
-            config=training,
-            total_steps=fit.total_steps,
-            evaluate_every=max(1, round(fit.steps_per_epoch / training.evaluations_per_epoch)),
-            record=record(config, data.domain),
-            display=display,
-            measure=lambda state, batch: display.costs(
-                trainer.cost(state, batch).flops * jax.device_count(), peak_flops_per_s(training.precision)
-            ),
-            progress=progress,
-            stop=stop,
-        )
-        loop.run(state)
-
-
-def _recalibrated(out: Path, data: Data, held_out: HeldOut | None) -> Run:
-    """The run's best model, its regions corrected on rows held out; made anew when a finished run is resumed."""
-    assert data.validation is not None
-    run = open_run(out)
-    if held_out is None:
-        plain = dataclasses.replace(run, state=run.trainer.recalibrated(run.state, NEUTRAL))
-        found = correction(plain, data.validation)
-    else:
-        covariance_m2 = held_out.scale_m @ held_out.scale_m.transpose(0, 2, 1)
-        given = held_out.position_m, covariance_m2.astype(np.float64), held_out.truth_m, held_out.heard, held_out.part
-        found = correction_of(*given, real=data.world is None)
-    save_recalibration(run, found.coefficients, found.doubt_m)
-    return open_run(out)
 
 
 def _report(console: Console, data: Data) -> None:

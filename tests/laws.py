@@ -86,6 +86,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "datasets": EVERYTHING,
     "assessment": EVERYTHING,
     "mapping": EVERYTHING,
+    "fitting": EVERYTHING,
     "delivery": EVERYTHING,
     "shrinking": EVERYTHING,
     "detecting": EVERYTHING,
