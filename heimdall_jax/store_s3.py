@@ -45,7 +45,7 @@ def s3_client() -> Any:
     )
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     # A session of its own: boto3's remembers the first credentials it found, and is not made for threads.
-    return boto3.session.Session().client("s3", region_name=region, config=config)
+    return boto3.Session().client("s3", region_name=region, config=config)
 
 
 def missing(key: str, where: object) -> MissingObjectError:
