@@ -116,6 +116,10 @@ def test_other_data_and_splits_are_measured_with_the_runs_own_frame(run: Path, t
     assert (metrics["n"], metrics["split"]) == (2, "mine.json")
     own = evaluate(run, split="none", console=silent())
     assert (own["n"], own["n_trained_on"]) == (160, 111)  # 131 that are not test, less 15 %
+    with pytest.raises(ConfigError, match=r"--objects: got 's3://b'; allowed: with a catalogue"):
+        evaluate(run, objects="s3://b", console=silent())
+    with pytest.raises(StorageError, match=r"catalogue sqlite:////nowhere/c\.sqlite.*No such file"):
+        evaluate(run, data_path="sqlite:////nowhere/c.sqlite", objects="memory://", console=silent())
 
 
 def test_the_export_is_proven_and_every_forgery_named(run: Path, tmp_path: Path) -> None:
