@@ -115,3 +115,17 @@ def test_the_script_refuses_in_one_line(recordings, tmp_path, command_line):
     command_line.refuses(
         "locate", *recordings, "--stations", recordings[0].parent / "places", "--model", tmp_path, match="model.onnx"
     )
+
+
+def test_a_published_model_gives_the_same_fix(run, recordings, tmp_path, capsys):
+    from heimdall_jax.registry.publish import publish
+    from heimdall_jax.store import FolderStore
+    from tests.command_line import main_of
+
+    publish(run, FolderStore(tmp_path), name="heimdall-net")
+    flags = [*map(str, recordings), "--stations", str(recordings[0].parent / "places"), "--json", "--model"]
+    fixes = []
+    for uri in (str(run), str(tmp_path / "heimdall-net")):
+        main_of("locate")([*flags, uri])
+        fixes.append(json.loads(capsys.readouterr().out))
+    assert fixes[0] == fixes[1]
