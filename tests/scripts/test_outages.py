@@ -133,13 +133,13 @@ def outage(folder: Path, data: Path, server: servers.Server, *, seconds: float, 
 
 @pytest.mark.timeout(600)
 def test_an_outage_of_three_seconds_costs_nothing(runs, data, server):
-    outage(runs / "short", data, server, seconds=3.0, epochs=100)
+    outage(runs / "short", data, server, seconds=3.0, epochs=60)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_an_outage_of_twenty_seconds_costs_nothing(runs, data, server):
-    outage(runs / "long", data, server, seconds=20.0, epochs=400)
+    outage(runs / "long", data, server, seconds=20.0, epochs=160)
 
 
 @pytest.mark.timeout(600)
