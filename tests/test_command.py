@@ -193,6 +193,25 @@ def test_resuming_takes_the_runs_own_config(tmp_path):
     assert parse_train(["--out", str(tmp_path / "none"), "--resume"]).settings == SIMULATION
 
 
+def test_sync_takes_the_runs_own_config_and_another_address(tmp_path):
+    configs.save(dataclasses.replace(POWDER, seed=5), tmp_path / "config.yaml")
+    parsed = parse_train(["--out", str(tmp_path), "--sync", "--tracking.uri", "http://there"])
+    assert (parsed.sync, parsed.settings.seed, parsed.settings.tracking.uri) == (True, 5, "http://there")
+
+
+@pytest.mark.parametrize(
+    ("flags", "got"),
+    [
+        (["--sync"], "no --out"),
+        (["--sync", "--out", "a", "--resume"], "--resume"),
+        (["--sync", "--out", "a", "--seeds", "2"], "--seeds"),
+    ],
+)
+def test_sync_is_for_one_thing(flags, got):
+    with pytest.raises(ConfigError, match=f"--sync: got .*{got}"):
+        parse_train(flags)
+
+
 def test_success_is_0_and_the_action_gets_the_arguments(script, capsys):
     seen = []
     script.setattr(sys, "argv", ["script.py", "RUN", "--out", "x"])

@@ -41,6 +41,12 @@ WITHOUT_JAX = "import runpy, sys; sys.modules['jax'] = None; sys.argv = sys.argv
 
 
 @pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all runs, so that programs are compiled once."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_powder_like(tmp_path_factory.mktemp("data") / "powder")
 
@@ -109,8 +115,8 @@ class Training:
         assert len(client.search_logged_models([run.info.experiment_id], f"source_run_id='{run_id}'")) == 1
 
 
-def outage(tmp_path: Path, data: Path, server: servers.Server, *, seconds: float, epochs: int) -> None:
-    training = Training(tmp_path / "run", data, server.url, epochs)
+def outage(folder: Path, data: Path, server: servers.Server, *, seconds: float, epochs: int) -> None:
+    training = Training(folder, data, server.url, epochs)
     process = training.start()
     try:
         training.wait(process, lambda: training.has_checkpoint(EVERY))
@@ -126,19 +132,19 @@ def outage(tmp_path: Path, data: Path, server: servers.Server, *, seconds: float
 
 
 @pytest.mark.timeout(600)
-def test_an_outage_of_three_seconds_costs_nothing(tmp_path, data, server):
-    outage(tmp_path, data, server, seconds=3.0, epochs=200)
+def test_an_outage_of_three_seconds_costs_nothing(runs, data, server):
+    outage(runs / "short", data, server, seconds=3.0, epochs=60)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_an_outage_of_twenty_seconds_costs_nothing(tmp_path, data, server):
-    outage(tmp_path, data, server, seconds=20.0, epochs=800)
+def test_an_outage_of_twenty_seconds_costs_nothing(runs, data, server):
+    outage(runs / "long", data, server, seconds=20.0, epochs=160)
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_training_that_is_resumed_logs_each_metric_once(tmp_path, data, server):
-    training = Training(tmp_path / "run", data, server.url, epochs=40)
+def test_a_killed_training_that_is_resumed_logs_each_metric_once(runs, data, server):
+    training = Training(runs / "killed", data, server.url, epochs=24)
     process = training.start()
     training.wait(process, lambda: training.has_checkpoint(2 * EVERY))
     process.send_signal(signal.SIGKILL)
@@ -148,8 +154,8 @@ def test_a_killed_training_that_is_resumed_logs_each_metric_once(tmp_path, data,
 
 
 @pytest.mark.timeout(600)
-def test_a_server_gone_for_good_leaves_a_whole_run_that_is_delivered_later(tmp_path, data, server):
-    training = Training(tmp_path / "run", data, server.url, epochs=80, patience_s=2)
+def test_a_server_gone_for_good_leaves_a_whole_run_that_is_delivered_later(runs, data, server):
+    training = Training(runs / "gone", data, server.url, epochs=80, patience_s=2)
     process = training.start()
     training.wait(process, lambda: training.has_checkpoint(EVERY))
     with server.stopped():
@@ -174,8 +180,8 @@ def test_a_server_gone_for_good_leaves_a_whole_run_that_is_delivered_later(tmp_p
 
 
 @pytest.mark.timeout(300)
-def test_a_run_that_was_stopped_delivers_its_metrics_only(tmp_path, data, server):
-    training = Training(tmp_path / "run", data, server.url, epochs=10_000, patience_s=2)
+def test_a_run_that_was_stopped_delivers_its_metrics_only(runs, data, server):
+    training = Training(runs / "stopped", data, server.url, epochs=10_000, patience_s=2)
     process = training.start()
     training.wait(process, lambda: training.has_checkpoint(EVERY))
     with server.stopped():
@@ -186,7 +192,7 @@ def test_a_run_that_was_stopped_delivers_its_metrics_only(tmp_path, data, server
         assert process.wait(timeout=60) == 143
         assert time.monotonic() - begin < 20
     said = training.finish(training.start("--sync"))
-    assert re.search(r"run: \d+ metrics delivered, no model; .*--resume goes on", said)
+    assert re.search(r"stopped: \d+ metrics delivered, no model; .*--resume goes on", said)
     client = mlflow.MlflowClient(tracking_uri=server.url)
     run_id = json.loads((training.folder / TRACKED).read_text())["run_id"]
     steps = [row.step for row in client.get_metric_history(run_id, "train/loss")]
@@ -196,8 +202,8 @@ def test_a_run_that_was_stopped_delivers_its_metrics_only(tmp_path, data, server
 
 
 @pytest.mark.timeout(300)
-def test_nobody_there_at_the_start_is_told_and_nothing_half_made(tmp_path, data):
-    training = Training(tmp_path / "run", data, f"http://127.0.0.1:{servers.free_port()}", epochs=1, patience_s=1)
+def test_nobody_there_at_the_start_is_told_and_nothing_half_made(runs, data):
+    training = Training(runs / "nobody", data, f"http://127.0.0.1:{servers.free_port()}", epochs=1, patience_s=1)
     said = training.finish(training.start(), code=1)
     assert re.search(r"^error: tracking database: got .*Connection refused", said, re.MULTILINE)
     assert list(training.folder.iterdir()) == []
