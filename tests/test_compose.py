@@ -50,6 +50,8 @@ def test_it_names_what_the_code_reads(services: dict[str, Any]) -> None:
     made = services["buckets"]["command"][0]
     assert f"platform/{DataConfig().objects.removeprefix('s3://')} " in made
     assert "platform/heimdall-models platform/mlflow" in made
+    command = services["mlflow"]["command"].split()
+    assert "mlflow:5000" in command[command.index("--allowed-hosts") + 1]  # else it answers a worker with 403
     copied = re.findall(r"^COPY (.*) \S+$", worker["build"]["dockerfile_inline"], re.M)
     assert copied
     for name in " ".join(copied).split():

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -67,7 +68,7 @@ class Training:
             )
 
     def finish(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.wait(timeout=240) == 0, self.log.read_text()
+        assert process.wait(timeout=480) == 0, self.log.read_text()
 
     def latest(self) -> int:
         """Highest whole step on disk, -1 if none."""
@@ -154,6 +155,31 @@ def kill_and_compare(tmp_path: Path, data: Path, mlflow_template: Path, *, kills
 @pytest.mark.timeout(600)
 def test_two_kills_change_nothing(tmp_path: Path, data: Path, mlflow_template: Path) -> None:
     kill_and_compare(tmp_path, data, mlflow_template, kills=2, epochs=20, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_stops_leave_their_steps_and_change_nothing(tmp_path: Path, data: Path, mlflow_template: Path) -> None:
+    """SIGTERM and Ctrl-C, where only evaluations would save: a step between two of them is the stop's."""
+    whole = Training(tmp_path / "whole", data, mlflow_template, epochs := 60)
+    stopped = Training(tmp_path / "stopped", data, mlflow_template, epochs)
+    (stopped.folder.parent / "cache").symlink_to(whole.folder.parent / "cache")
+    whole.finish(whole.start())
+    left = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        process = stopped.start("--training.checkpoint-seconds", "1000", resume=bool(left))
+        while stopped.latest() < (left[-1] if left else 0) + EVERY:
+            assert process.poll() is None, stopped.log.read_text()
+            time.sleep(0.002)
+        time.sleep(0.03)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 128 + number, stopped.log.read_text()
+        left.append(stopped.latest())
+    assert any(step % EVERY for step in left), left  # by chance, one of them may fall on an evaluation
+    assert left[-1] < epochs * BATCHES
+    assert stopped.log.read_text().count("stopped; train.py --out RUN --resume goes on") == 3
+    stopped.finish(stopped.start(resume=True))
+    compare(stopped, whole, epochs * BATCHES)
 
 
 @pytest.mark.chaos
