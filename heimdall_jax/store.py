@@ -253,7 +253,7 @@ def _s3_client() -> Any:
     )
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     # Not the shared session, which keeps the first credentials it saw.
-    return boto3.session.Session().client("s3", region_name=region, config=config)
+    return boto3.Session().client("s3", region_name=region, config=config)
 
 
 def _missing(key: str, where: object) -> MissingObjectError:
