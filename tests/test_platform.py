@@ -30,7 +30,7 @@ SETTINGS = {
 }
 SECRETS = {"PGPASSWORD": "planted-for-postgres", "MLFLOW_TRACKING_PASSWORD": "planted-for-mlflow"}
 """Beside S3's own, which is needed."""
-pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(1200)]
 
 
 def script(name: str, *flags: object, environment: dict[str, str]) -> str:
