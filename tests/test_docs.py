@@ -31,7 +31,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FLAG = re.compile(r"--[a-z][\w.-]*")
-FOREIGN = {"--backend-store-uri", "--pool", "--concurrency", "--loglevel", "--flink_master"}
+FOREIGN = {"--backend-store-uri", "--pool", "--concurrency", "--loglevel", "--flink-master"}
 """Flags of other programs that the pages name."""
 
 
