@@ -201,7 +201,8 @@ def test_an_object_cut_short_or_removed_is_masked(catalogue, keys):
 @pytest.fixture
 def reader(catalogue, postgres, monkeypatch):
     """URL of a role that may only read, and must say its password."""
-    with sa.create_engine(catalogue.replace("postgresql:", "postgresql+psycopg:")).connect() as connection:
+    engine = sa.create_engine(catalogue.replace("postgresql:", "postgresql+psycopg:"), poolclass=sa.NullPool)
+    with engine.connect() as connection:
         file = Path(str(connection.execute(sa.text("show hba_file")).scalar()))
     before = file.read_text()
     grants = ("grant usage on schema heimdall to reader", "grant select on all tables in schema heimdall to reader")
