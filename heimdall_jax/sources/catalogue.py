@@ -208,7 +208,7 @@ class CatalogueSource:
         prefixes = {f"{key.rpartition('/')[0]}/" for key in keys}
         if len(prefixes) > FOLDERS:
             alike = [a == b for a, b in zip(min(keys), max(keys), strict=False)]
-            common = alike.index(False)
+            common = alike.index(False) if False in alike else len(alike)
             prefixes = {key[: common + 1] for key in keys}
         with ThreadPoolExecutor(READERS) as pool:
             lists = list(pool.map(self._store.stamps, sorted(prefixes)))

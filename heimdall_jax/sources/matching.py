@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import NamedTuple
 
 FREQUENCY_TOLERANCE_HZ = 10_000
@@ -56,7 +57,7 @@ def match(sessions: Sequence[Interval], measurements: Iterable[Measurement]) -> 
     waiting = sorted(sessions, key=lambda session: session.start, reverse=True)
     running = _Running()
     found: dict[str, dict[str, Measurement]] = {session.session_id: {} for session in sessions}
-    for measurement in sorted(measurements, key=lambda measurement: measurement.time):
+    for measurement in sorted(measurements, key=attrgetter("time")):
         while waiting and waiting[-1].start <= measurement.time:
             running.add(waiting.pop())
         best = running.best(measurement)
@@ -89,16 +90,23 @@ class _Running:
         """Of the sessions it belongs to one whose task its key names, else the one that started last."""
         if measurement.key is None:
             return _last(self._all, measurement)
-        named = [self._by_task[part] for part in set(measurement.key.split("/")) if part in self._by_task]
-        found = [session for sessions in named if (session := _last(sessions, measurement)) is not None]
-        return max(found, key=lambda session: session.start) if found else _last(self._untold, measurement)
+        found = None
+        for part in measurement.key.split("/"):
+            named = self._by_task.get(part)
+            session = None if named is None else _last(named, measurement)
+            if session is not None and (found is None or session.start > found.start):
+                found = session
+        return _last(self._untold, measurement) if found is None else found
 
 
 def _last(sessions: list[Interval], measurement: Measurement) -> Interval | None:
     """The latest that a measurement belongs to; those that end before it at the list's end are dropped on the way."""
     while sessions and (end := sessions[-1].end) is not None and end <= measurement.time:
         sessions.pop()
-    return next((session for session in reversed(sessions) if belongs(measurement, session)), None)
+    for session in reversed(sessions):
+        if belongs(measurement, session):
+            return session
+    return None
 
 
 def _snr(measurement: Measurement) -> float:

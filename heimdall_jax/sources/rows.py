@@ -60,4 +60,7 @@ def object_key(location: str | None) -> str | None:
     """Key of `s3://bucket/key`: the bucket is the store's business, the key is the same in every store."""
     if not location:
         return None
-    return location.partition("://")[2].partition("/")[2] if "://" in location else location
+    if "://" not in location:
+        return location
+    parts = location.split("/", 3)  # the scheme, nothing, the bucket, the key
+    return parts[3] or None if len(parts) == 4 else None

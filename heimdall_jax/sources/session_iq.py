@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Complex64, Float64
 from numpy import ndarray
 
-from heimdall_jax.errors import DataError
+from heimdall_jax.errors import DataError, StorageError
 from heimdall_jax.sources.matching import Measurement
 from heimdall_jax.sources.recordings import (
     HEADER_BYTES,
@@ -25,7 +25,7 @@ from heimdall_jax.sources.recordings import (
     parse_header,
 )
 from heimdall_jax.sources.time_axis import Dated, common_grid, on_grid, spare_samples
-from heimdall_jax.store import MissingObjectError, ObjectStore
+from heimdall_jax.store import MissingObjectError, ObjectStore, checked_key
 
 MISSING = "recording missing in the store"
 BROKEN = "recording that is not complete, one-dimensional complex64"
@@ -136,6 +136,10 @@ def _samples(store: ObjectStore, measurement: Measurement, wanted: int | None) -
     key = measurement.key
     if key is None:
         return MISSING
+    try:
+        checked_key(key)
+    except StorageError:
+        return MISSING  # no store can hold it
     limit = None if wanted is None else HEADER_BYTES + (wanted + spare_samples(wanted)) * SAMPLE_BYTES
     try:
         data = store.get(key, limit)

@@ -163,6 +163,25 @@ def test_a_session_of_which_nothing_can_be_read(catalogue):
     assert session.masked == (MISSING,) * 3
 
 
+@pytest.mark.parametrize("location", ["s3://bucket/../../etc/passwd.npy", "s3://bucket//x.npy", "s3://bucket/a\\b.npy"])
+def test_a_location_that_no_store_has_is_a_missing_recording(catalogue, location):
+    url, store = catalogue
+    add(url, store, recordings=recordings(stations=STATIONS))
+    execute(url, "update recording_sessions set celery_task_id = null")
+    execute(url, f"update measurements set iq_data_location = '{location}' where iq_data_location like '%_1.npy'")
+    source = CatalogueSource(url, store)
+    assert source[0].masked.count(MISSING) == 1
+    assert source.fingerprint()
+
+
+@pytest.mark.parametrize("location", ["s3://bucket", "s3://bucket/", ""])
+def test_a_location_without_a_key_is_no_recording(catalogue, location):
+    url, store = catalogue
+    add(url, store, recordings=recordings(stations=STATIONS))
+    execute(url, f"update measurements set iq_data_location = '{location}' where iq_data_location like '%_1.npy'")
+    assert CatalogueSource(url, store).skipped == {"measurement without a recording": 1}
+
+
 def test_a_format_that_is_no_iq_is_counted_unread(catalogue):
     url, store = catalogue
     add(url, store, recordings=recordings(stations=STATIONS))
