@@ -129,9 +129,9 @@ class _Remembering:
     def __init__(self, store: ObjectStore) -> None:
         self._store, self.keys = store, list[str]()
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, *, new: bool = False) -> None:
         self.keys.append(key)
-        self._store.put(key, data)
+        self._store.put(key, data, new=new)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)

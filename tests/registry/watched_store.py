@@ -42,6 +42,9 @@ class WatchedStore:
     def list(self, prefix: str = "") -> Iterator[str]:
         return self._store.list(prefix)
 
+    def stamps(self, prefix: str = "") -> dict[str, str]:
+        return self._store.stamps(prefix)
+
     def exists(self, key: str) -> bool:
         return self._store.exists(key)
 
