@@ -1,7 +1,6 @@
-"""A run folder's note of its tracked run, one process at a time, and which code it was."""
+"""A run folder's note of its tracked run, and which code it was."""
 
 import subprocess
-import sys
 
 import pytest
 
@@ -9,7 +8,7 @@ from heimdall_jax.config import Config
 from heimdall_jax.errors import StorageError
 from heimdall_jax.revision import code_revision
 from heimdall_jax.run import start_tracking, tracked_id
-from heimdall_jax.run_folder import CONFIG, TRACKED, TrackedNote, occupied, read_note, write_note
+from heimdall_jax.run_folder import CONFIG, TRACKED, TrackedNote, read_note, write_note
 from heimdall_jax.trackers import MemoryTracker
 
 
@@ -24,28 +23,6 @@ def test_a_spoilt_note_is_named(tmp_path, text):
     (tmp_path / TRACKED).write_text(text)
     with pytest.raises(StorageError, match=r"tracked\.json: got .*Remove it"):
         read_note(tmp_path)
-
-
-def test_one_process_at_a_time_until_it_ends_even_by_a_kill(tmp_path):
-    code = f"""
-import sys, time
-from pathlib import Path
-from heimdall_jax.run_folder import occupied
-with occupied(Path({str(tmp_path)!r})):
-    print("in", flush=True)
-    time.sleep(60)
-"""
-    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert other.stdout is not None
-    assert other.stdout.readline() == "in\n"
-    with pytest.raises(StorageError, match="got another process at work in it"), occupied(tmp_path):
-        pass
-    other.kill()
-    other.wait()
-    other.stdout.close()
-    for _ in range(2):
-        with occupied(tmp_path):
-            pass
 
 
 class Dies(MemoryTracker):

@@ -186,7 +186,7 @@ def test_a_run_that_was_stopped_delivers_its_metrics_only(runs, data, server):
     training.wait(process, lambda: training.has_checkpoint(EVERY))
     with server.stopped():
         training.wait(process, lambda: (training.folder / SPOOL).exists())
-        assert "another process at work" in training.finish(training.start("--sync"), code=1)
+        assert "at work; allowed: one at a time" in training.finish(training.start("--sync"), code=1)
         process.send_signal(signal.SIGTERM)
         begin = time.monotonic()
         assert process.wait(timeout=60) == 143
