@@ -101,7 +101,7 @@ def test_without_a_shared_registry_the_version_is_made_of_the_content(run: Path,
 @pytest.mark.parametrize(
     ("store", "name", "kind", "reason"),
     [
-        ("s3://no-such-bucket", NAME, StorageError, "NoSuchBucket.*Check AWS_ENDPOINT_URL, the credentials and the"),
+        ("s3://no-such-bucket", NAME, StorageError, "NoSuchBucket.*Check the bucket's name"),
         ("ftp://host/x", NAME, ConfigError, "store: got 'ftp://host/x'"),
         ("models", "my net", ConfigError, "config tracking.registered_name: got 'my net'"),
     ],
