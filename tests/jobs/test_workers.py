@@ -167,7 +167,8 @@ def test_redis_gives_a_lost_workers_training_to_another(
 
 @pytest.mark.servers
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("seconds", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [3, 20])
 def test_redis_may_be_away_for_a_while(
     tmp_path: Path,
     make_run: MakeRun,

@@ -205,10 +205,15 @@ def test_real_servers(real_s3, set_folder, mlflow_template, tmp_path):
 @pytest.mark.parametrize(
     ("variable", "value", "bucket", "reason"),
     [
-        ("AWS_SECRET_ACCESS_KEY", "wrong-secret-sentinel", "heimdall-models", "SignatureDoesNotMatch"),
-        ("AWS_ACCESS_KEY_ID", "stranger", "heimdall-models", "InvalidAccessKeyId"),
-        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", "heimdall-models", "Could not connect"),
-        ("AWS_DEFAULT_REGION", "us-east-1", "no-such-bucket", "NoSuchBucket"),
+        (
+            "AWS_SECRET_ACCESS_KEY",
+            "wrong-secret-sentinel",
+            "heimdall-models",
+            "SignatureDoesNotMatch.*AWS_ACCESS",
+        ),
+        ("AWS_ACCESS_KEY_ID", "stranger", "heimdall-models", "InvalidAccessKeyId.*Check AWS_ACCESS"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", "heimdall-models", "Could not connect.*Check AWS_ENDPOINT_URL"),
+        ("AWS_DEFAULT_REGION", "us-east-1", "no-such-bucket", "NoSuchBucket.*Check the bucket's name"),
     ],
 )
 def test_a_store_that_refuses(real_s3, variable, value, bucket, reason, set_folder, tmp_path, monkeypatch):
@@ -216,9 +221,7 @@ def test_a_store_that_refuses(real_s3, variable, value, bucket, reason, set_fold
     monkeypatch.setenv(variable, value)
     uri = f"s3://{bucket}/{NAME}"
     for use in (lambda: publish(set_folder, open_store(f"s3://{bucket}"), name=NAME), lambda: fetch_bundle(uri)):
-        with pytest.raises(
-            HeimdallError, match=rf"{reason}.*Check AWS_ENDPOINT_URL, the credentials and the"
-        ) as caught:
+        with pytest.raises(HeimdallError, match=reason) as caught:
             use()
         assert "\n" not in str(caught.value)
         assert "sentinel" not in str(caught.value)
