@@ -73,7 +73,7 @@ def in_training(result: Any, of: Workers, step: int, seen: list[Any]) -> int:
     return until(f"step {step}", told)
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.timeout(1500)
 def test_embedded(tmp_path: Path, make_run: MakeRun, whole: Training, monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress, cancel of a waiting and of a working task, resumed to the bit; then what is done to a finished run."""

@@ -157,7 +157,7 @@ def test_two_kills_change_nothing(tmp_path: Path, data: Path, mlflow_template: P
     kill_and_compare(tmp_path, data, mlflow_template, kills=2, epochs=20, seed=0)
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.timeout(900)
 def test_stops_leave_their_steps_and_change_nothing(tmp_path: Path, data: Path, mlflow_template: Path) -> None:
     """SIGTERM and Ctrl-C, where only evaluations would save: a step between two of them is the stop's."""
