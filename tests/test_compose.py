@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from heimdall_jax.config import DataConfig
 from heimdall_jax.jobs import settings
+from heimdall_jax.sources.rows import BUCKET
 from tests.laws import ROOT
 
 FILE = ROOT / "docs" / "compose.yaml"
@@ -48,7 +48,7 @@ def test_it_names_what_the_code_reads(services: dict[str, Any]) -> None:
     assert {settings.BROKER, settings.JOBS} <= worker["environment"].keys()
     assert "-A heimdall_jax.jobs.app worker --pool prefork" in worker["command"]
     made = services["buckets"]["command"][0]
-    assert f"platform/{DataConfig().objects.removeprefix('s3://')} " in made
+    assert f"platform/{BUCKET} " in made
     assert "platform/heimdall-models platform/mlflow" in made
     command = services["mlflow"]["command"].split()
     assert "mlflow:5000" in command[command.index("--allowed-hosts") + 1]  # else it answers a worker with 403

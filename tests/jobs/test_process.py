@@ -22,12 +22,12 @@ from heimdall_jax.jobs import process
 class Published:
     version: str
 
-def publish(folder, store, *, name, version=None):
+def publish_run(folder, url, *, name=None, version=None):
     print("a library's chatter")
     {body}
 
-module = types.ModuleType("heimdall_jax.registry.publish")
-module.publish = publish
+module = types.ModuleType("heimdall_jax.publishing")
+module.publish_run = publish_run
 sys.modules[module.__name__] = module
 leave(process.main())
 """
@@ -59,8 +59,8 @@ def publish_by(body: str) -> list[str]:
 
 def test_a_result_and_nothing_else_that_is_printed(tmp_path: Path) -> None:
     arguments = {"run": str(tmp_path), "store": str(tmp_path / "store"), "name": "net", "version": "3"}
-    code, messages, log = answer("publish", arguments, publish_by("return Published(version + type(store).__name__)"))
-    assert (code, messages) == (0, [{"result": {"version": "3FolderStore"}}])
+    code, messages, log = answer("publish", arguments, publish_by("return Published(version + url[-5:])"))
+    assert (code, messages) == (0, [{"result": {"version": "3store"}}])
     assert log == "a library's chatter\n"
 
 
