@@ -75,7 +75,7 @@ def test_a_finished_run_is_handed_over_with_all_it_has(finished):
     run_id = tracker.start("run", {})
     handed = hand_over(finished, TRACKING, tracker)
     run = tracker.runs[run_id]
-    assert handed == ("1", "champion is version 1: there was none")
+    assert handed == ("1", "champion is version 1: there was none", None)
     assert run.status == "FINISHED"
     assert set(run.artifacts) == {"config.yaml", "metrics.json"}
     assert run.metrics["test/mean_m"].keys() == {7}
