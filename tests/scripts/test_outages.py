@@ -20,7 +20,7 @@ from tests import servers
 from tests.laws import ROOT
 from tests.powder_like import write_powder_like
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 EVERY = 28
 """Steps between evaluations."""
 SETTINGS = {
