@@ -35,7 +35,7 @@ class Delivered(NamedTuple):
         smaller: The smaller files that were asked for.
         note: What became of the champion.
         published: What is published, if that was asked for.
-        missed: To be raised in the end: the tracker did not take all of it, and nothing was published.
+        missed: To be raised in the end: the tracker did not take all of it.
     """
 
     version: str

@@ -34,9 +34,9 @@ class HandedOver(NamedTuple):
 def hand_over(folder: Path, tracking: TrackingConfig, tracker: Tracker, store: str = "") -> HandedOver:
     """Give a finished run's metrics, files and model to the tracker in which it was started, and end the run there.
 
-    Last, the model is published in `store`, where that is given: under its registered number if others share the
-    registry, else under a version made of its content. May be repeated after a failure: what is there already is not
-    stored twice.
+    Before the end the model is published in `store`, where that is given: under its registered number if others share
+    the registry, else under a version made of its content. May be repeated after a failure: what is there already is
+    not stored twice.
 
     Raises:
         TrackerAway: The tracker does not answer, or refuses; `undelivered` says so to the user.
@@ -53,9 +53,10 @@ def hand_over(folder: Path, tracking: TrackingConfig, tracker: Tracker, store: s
     version, note = tracker.register_model(folder / MODEL, tree, name, tracking.alias, tags), ""
     if version and tracking.champion:
         note = tracker.promote(name, version, tracking.champion)
-    tracker.finish()
     shared = version if tracking_address(tracking) else ""
-    return HandedOver(version, note, publish_run(folder, store, version=shared) if store else None)
+    published = publish_run(folder, store, version=shared) if store else None
+    tracker.finish()
+    return HandedOver(version, note, published)
 
 
 def describe(metrics: Mapping[str, Any], manifest: Manifest, revision: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ from rich.console import Console
 from heimdall_jax import config as configs
 from heimdall_jax.command import STOPPED, leave, quieten
 from heimdall_jax.errors import HeimdallError
-from heimdall_jax.jobs.requests import EvaluateRequest, ExportRequest, PublishRequest, Request, TrainRequest, checked
+from heimdall_jax.jobs.requests import EvaluateRequest, ExportRequest, PublishRequest, RunRequest, TrainRequest, checked
 from heimdall_jax.run_lock import BusyRunError
 from heimdall_jax.stopping import Stop
 
@@ -83,7 +83,7 @@ def main() -> int:
     return 0
 
 
-def _answer(request: Request, outlet: Outlet, stop: Stop) -> Any:
+def _answer(request: TrainRequest | RunRequest, outlet: Outlet, stop: Stop) -> Any:
     """The task's result. Rooms that bring JAX are imported where they are needed: a busy run is told at once."""
     folder, console = Path(request.folder), Console(file=sys.stderr, force_terminal=False, width=120)
     if isinstance(request, TrainRequest):
@@ -92,8 +92,8 @@ def _answer(request: Request, outlet: Outlet, stop: Stop) -> Any:
         from heimdall_jax.pipeline import evaluate
 
         out = None if request.out is None else Path(request.out)
-        asked: dict[str, Any] = {"data_path": request.data, "split": request.split, "conditions": request.conditions}
-        asked |= {"faults": request.faults, "report": request.report}
+        asked: dict[str, Any] = {"data_path": request.data, "objects": request.objects, "split": request.split}
+        asked |= {"conditions": request.conditions, "faults": request.faults, "report": request.report}
         return evaluate(folder, out=out, console=console, **asked)
     if isinstance(request, ExportRequest):
         from heimdall_jax.delivery import validate_export

@@ -27,10 +27,17 @@ class Request:
             if isinstance(value, str):
                 refuse_secret(f"task argument {argument}", value)
 
+
+@dataclass(frozen=True)
+class RunRequest(Request):
+    """What works on a finished run."""
+
+    run: str
+
     @property
     def folder(self) -> str:
         """Of the run."""
-        raise AssertionError(self)
+        return self.run
 
 
 @dataclass(frozen=True)
@@ -70,51 +77,33 @@ class TrainRequest(Request):
 
 
 @dataclass(frozen=True)
-class EvaluateRequest(Request):
+class EvaluateRequest(RunRequest):
     """Measure a finished run, as `evaluate.py` does."""
 
-    run: str
     data: str | None = None
+    objects: str | None = None
     split: str | None = None
     out: str | None = None
     conditions: int | None = None
     faults: bool = False
     report: bool = False
 
-    @property
-    def folder(self) -> str:
-        """Of the run."""
-        return self.run
-
 
 @dataclass(frozen=True)
-class ExportRequest(Request):
+class ExportRequest(RunRequest):
     """Prove that a run's exported model is its checkpoint, as `validate_export.py` does."""
 
-    run: str
-
-    @property
-    def folder(self) -> str:
-        """Of the run."""
-        return self.run
-
 
 @dataclass(frozen=True)
-class PublishRequest(Request):
-    """Publish a run's model in a store."""
+class PublishRequest(RunRequest):
+    """Publish a run's model in a store, as `validate_export.py --publish` does."""
 
-    run: str
     store: str
-    name: str
+    name: str | None = None
     version: str | None = None
 
-    @property
-    def folder(self) -> str:
-        """Of the run."""
-        return self.run
 
-
-REQUESTS: Mapping[str, type[Request]] = {
+REQUESTS: Mapping[str, type[TrainRequest | RunRequest]] = {
     "train": TrainRequest,
     "evaluate": EvaluateRequest,
     "export": ExportRequest,
@@ -122,7 +111,7 @@ REQUESTS: Mapping[str, type[Request]] = {
 }
 
 
-def checked(name: str, arguments: Mapping[str, Any]) -> Request:
+def checked(name: str, arguments: Mapping[str, Any]) -> TrainRequest | RunRequest:
     """The request of a task's arguments; a training's config is whole, whatever named it.
 
     Raises:

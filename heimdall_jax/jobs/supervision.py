@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from heimdall_jax import errors
 from heimdall_jax.errors import HeimdallError, StorageError
-from heimdall_jax.jobs.requests import Request, TrainRequest
+from heimdall_jax.jobs.requests import RunRequest, TrainRequest
 from heimdall_jax.run_lock import BusyRunError, locked
 
 PROGRAM = ("-m", "heimdall_jax.jobs.process")
@@ -59,7 +59,7 @@ class _Inlet:
 
 def work(
     name: str,
-    request: Request,
+    request: TrainRequest | RunRequest,
     *,
     environment: Mapping[str, str],
     descriptors: Sequence[int] = (),
@@ -134,7 +134,7 @@ def _result(outcome: Mapping[str, Any] | None, code: int, log: Path) -> Any:
     return outcome["result"]
 
 
-def _existing(request: Request) -> Path:
+def _existing(request: TrainRequest | RunRequest) -> Path:
     """The run's folder, made for a training.
 
     Raises:

@@ -1,6 +1,6 @@
 """A catalogue's approved sessions as a prepared set that follows the catalogue: only what changed is read again.
 
-The set is TFDS's `approved_sessions/SPLIT/1.1.N`. A change writes version N + 1 beside it, which takes over the records
+The set is TFDS's `approved_sessions/SPLIT/1.2.N`. A change writes version N + 1 beside it, which takes over the records
 that are as they were and appears whole, by one renaming; then N is removed. So there is a whole set at any moment.
 """
 

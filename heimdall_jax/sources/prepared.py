@@ -224,7 +224,10 @@ def held_sets(root: Path) -> list[Path]:
 def remove_unfinished(root: Path) -> None:
     """Remove what was being written when TFDS was killed."""
     for left in root.rglob("incomplete.*"):
-        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def write_split(root: Path, spec: str, names: list[str]) -> None:

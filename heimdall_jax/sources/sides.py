@@ -35,7 +35,8 @@ class Rule:
     Attributes:
         spec: One of `LASTING`.
         validation_fraction: Expected share of the rows that are not test.
-        centre_deg: Latitude, longitude about which the test of `block` and the cells of validation are laid.
+        centre_deg: Latitude, longitude about which the test of `block` and the cells of validation are laid; (0, 0)
+            for `random` and `time`, which look at no place.
         reach_m: Radius of the test of `block`; 0 for the others.
     """
 
@@ -50,15 +51,14 @@ class Rule:
         Validation is drawn as the test is: single sessions for `random`, whole 5-minute chunks for `time`, whole
         400 m cells of the transmitter's place for `block` and `none`.
         """
-        place_m = _about(self.centre_deg, rows)
         if self.spec == "random":
             groups = [row.session_id for row in rows]
         elif self.spec == "time":
             groups = [f"{row.start_time_s // CHUNK_S:.0f}" for row in rows]
         else:
-            groups = ["{:.0f} {:.0f}".format(*cell) for cell in np.floor(place_m / CELL_M)]
+            groups = ["{:.0f} {:.0f}".format(*cell) for cell in np.floor(_about(self.centre_deg, rows) / CELL_M)]
         if self.spec == "block":
-            test = (np.linalg.norm(place_m, axis=1) <= self.reach_m).tolist()
+            test = (np.linalg.norm(_about(self.centre_deg, rows), axis=1) <= self.reach_m).tolist()
         else:
             fraction = OWN_TEST_FRACTION.get(self.spec, 0.0)
             test = [_share("test", group) < fraction for group in groups]
@@ -78,6 +78,8 @@ def draw_rule(rows: Sequence[Transmission], spec: str, validation_fraction: floa
     if not 0.0 < validation_fraction < 1.0:
         got, cure = validation_fraction, "0.15 is usual; early stopping needs validation rows."
         raise ConfigError(explain("data.validation_fraction", got=got, allowed="0 < fraction < 1", cure=cure))
+    if spec in ("random", "time"):
+        return Rule(spec, validation_fraction, (0.0, 0.0), 0.0)
     centre_deg = min(rows, key=lambda row: _share("centre", row.session_id)).truth_deg
     assert centre_deg is not None
     reach_m = 0.0

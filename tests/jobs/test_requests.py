@@ -40,7 +40,7 @@ def test_a_config_may_be_a_tree_or_a_file(tmp_path):
     ("name", "arguments", "says"),
     [
         ("train", {}, "task train: got no out; allowed: at least out"),
-        ("publish", {"run": "a"}, "task publish: got no store and no name"),
+        ("publish", {"run": "a"}, "task publish: got no store; allowed: at least run, store"),
         ("train", {"out": "a", "epochs": 3}, "got train.epochs"),
         ("train", {"out": "a", "config": "powdr"}, "Did you mean 'powder'"),
         ("train", {"out": "a", "changes": {"training.epoch": 3}}, "Did you mean training.epochs"),
