@@ -15,12 +15,12 @@ from heimdall_jax.export.manifest import Smaller
 from heimdall_jax.export.parity import Report
 from heimdall_jax.features.extract import samples_needed
 from heimdall_jax.handover import hand_over, undelivered
-from heimdall_jax.metric_buffer import TrackerAway
 from heimdall_jax.registry.publish import Published
 from heimdall_jax.registry.recordings import recording_inputs
 from heimdall_jax.run import Run, open_run
 from heimdall_jax.run_folder import MODEL
-from heimdall_jax.tracking import Tracker
+from heimdall_jax.tracking.metric_buffer import TrackerAway
+from heimdall_jax.tracking.trackers import Tracker
 from heimdall_jax.types import Sample
 
 PROBES, RECORDED_PROBES = 32, 8

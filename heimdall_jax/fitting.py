@@ -20,7 +20,7 @@ from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.models.recalibration import NEUTRAL
 from heimdall_jax.run import CHECKPOINTS, Run, make_model, make_trainer, open_run, record, save_recalibration
 from heimdall_jax.stopping import Stop
-from heimdall_jax.tracking import Tracker
+from heimdall_jax.tracking.trackers import Tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.cost import peak_flops_per_s

@@ -13,14 +13,15 @@ from heimdall_jax.config import TrackingConfig
 from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.export.bundle import read_bundle
 from heimdall_jax.export.manifest import Manifest
-from heimdall_jax.metric_buffer import TrackerAway
 from heimdall_jax.publishing import in_words, publish_run
 from heimdall_jax.registry.publish import Published
 from heimdall_jax.revision import code_revision
 from heimdall_jax.run_folder import CONFIG, METRICS, MODEL, is_finished, read_note
 from heimdall_jax.run_lock import locked
-from heimdall_jax.spool import SPOOL, Spool
-from heimdall_jax.tracking import Tracker, open_tracker, tracking_address
+from heimdall_jax.tracking.metric_buffer import TrackerAway
+from heimdall_jax.tracking.mlflow_tracker import open_tracker, tracking_address
+from heimdall_jax.tracking.spool import SPOOL, Spool
+from heimdall_jax.tracking.trackers import Tracker
 
 
 class HandedOver(NamedTuple):

@@ -38,7 +38,8 @@ from heimdall_jax.run import (
 from heimdall_jax.run_folder import METRICS, MODEL
 from heimdall_jax.run_lock import locked
 from heimdall_jax.stopping import Stop
-from heimdall_jax.tracking import Tracker, open_tracker
+from heimdall_jax.tracking.mlflow_tracker import open_tracker
+from heimdall_jax.tracking.trackers import Tracker
 
 CONDITIONS, FAULTS = "conditions.json", "faults.json"
 

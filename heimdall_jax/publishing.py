@@ -17,8 +17,8 @@ from heimdall_jax.registry.publish import Published, publish
 from heimdall_jax.registry.published import checked_segment
 from heimdall_jax.run_folder import CONFIG, MODEL, read_note
 from heimdall_jax.store import ObjectStore, open_store
-from heimdall_jax.tracking import tracking_address
-from heimdall_jax.tracking_models import registered_version
+from heimdall_jax.tracking.mlflow_tracker import tracking_address
+from heimdall_jax.tracking.models import registered_version
 
 
 def check_publishing(config: Config) -> None:

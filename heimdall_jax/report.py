@@ -17,7 +17,7 @@ from heimdall_jax.evaluation.report_figures import (
 from heimdall_jax.evaluation.report_maps import error_by_distance, error_by_receivers, fix_map
 from heimdall_jax.export.bundle import write_atomically
 from heimdall_jax.run import Run, tracked_id
-from heimdall_jax.tracking import DATABASE, open_tracker, tracking_address
+from heimdall_jax.tracking.mlflow_tracker import DATABASE, open_tracker, tracking_address
 
 REPORT, FIGURES = "report.html", "figures"
 

@@ -21,7 +21,7 @@ from heimdall_jax.models.build import build, input_names
 from heimdall_jax.models.recalibration import NEUTRAL
 from heimdall_jax.revision import code_revision
 from heimdall_jax.run_folder import CONFIG, TRACKED, TrackedNote, read_note, write_note
-from heimdall_jax.tracking import Tracker
+from heimdall_jax.tracking.trackers import Tracker
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.step import Trainer, TrainState
 from heimdall_jax.types import Domain

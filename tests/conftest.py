@@ -48,7 +48,7 @@ def kiwi_folder() -> Path:
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database to copy as `mlflow.db`: creating one takes seconds."""
     from heimdall_jax.config import TrackingConfig
-    from heimdall_jax.tracking import DATABASE, open_tracker
+    from heimdall_jax.tracking.mlflow_tracker import DATABASE, open_tracker
 
     folder = tmp_path_factory.mktemp("tracking")
     open_tracker(TrackingConfig(experiment="template"), folder / "run")

@@ -24,9 +24,6 @@ BASE = {
     "feature_settings",
     "geodesy",
 }
-TRACKING = {"spool", "metric_buffer", "promotion", "trackers"} | {
-    *("tracking_registry", "tracking_failures", "tracking_flavour"),
-}
 EVERYTHING = None
 MAY_IMPORT: dict[str, set[str] | None] = {
     # One direction: sources, features, models, training, evaluation, export, registry.
@@ -55,32 +52,22 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "geodesy": {"errors"},
     "store_s3": {"errors", "patience"},
     "store": BASE | {"store_s3"},
-    "spool": {"errors"},
-    "promotion": set(),
     "revision": set(),
-    "metric_buffer": {"errors", "spool"},
-    "trackers": BASE | {"spool", "metric_buffer", "promotion"},
-    "tracking": BASE | TRACKING,
-    "tracking_registry": BASE | TRACKING,
-    "tracking_failures": BASE | TRACKING,
-    "tracking_flavour": set(),
-    "tracking_models": BASE | {"tracking"},
+    "tracking": BASE,
     "run_folder": {"errors", "export"},
     "run_lock": {"errors"},
-    "publishing": BASE | {"export", "registry", "run_folder", "store", "tracking", "tracking_models"},
-    "handover": BASE
-    | TRACKING
-    | {"run_folder", "run_lock", "revision", "export", "tracking", "publishing", "registry"},
+    "publishing": BASE | {"export", "registry", "run_folder", "store", "tracking"},
+    "handover": BASE | {"run_folder", "run_lock", "revision", "export", "tracking", "publishing", "registry"},
     "display": BASE,
     "memory": set(),
     "sources": BASE | {"store"},
     "simulation": BASE,
     "features": {"errors", "types", "config", "geodesy"},
     "models": BASE,
-    "training": BASE | {"features", "models", "tracking", "trackers"},
+    "training": BASE | {"features", "models", "tracking"},
     "evaluation": BASE | {"simulation"},
     "export": BASE | {"features", "models", "memory"},
-    "registry": BASE | {"store", "tracking", "tracking_models", "trackers", "export"},
+    "registry": BASE | {"store", "tracking", "export"},
     # Only these join rooms: pipeline and the parts it is made of.
     "pipeline": EVERYTHING,
     "datasets": EVERYTHING,
@@ -105,7 +92,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     | {"command", "store", "trees"},
 }
 DOORS = {
-    "mlflow": "tracking",
+    "mlflow": "tracking/",
     "orbax": "training/checkpoints.py",
     "jax2onnx": "export/onnx.py",
     "boto3": "store",
@@ -117,8 +104,7 @@ DOORS = {
 NO_JAX = (
     *("sources", "registry", "types", "errors", "config", "worlds", "feature_settings", "propagation"),
     *("trees", "geodesy", "export_settings", "store_settings"),
-    *("store", "store_s3", "patience", "credentials", "spool", "metric_buffer", "promotion", "revision"),
-    *("tracking", "trackers", "tracking_registry", "tracking_failures", "tracking_flavour", "tracking_models"),
+    *("store", "store_s3", "patience", "credentials", "revision", "tracking"),
     *("run_folder", "run_lock", "publishing", "handover", "stopping", "jobs"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}

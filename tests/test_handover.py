@@ -15,11 +15,11 @@ from heimdall_jax.errors import ConfigError, StorageError
 from heimdall_jax.evaluation.summary import rows_fingerprint, summarize
 from heimdall_jax.export.bundle import read_bundle, write_manifest
 from heimdall_jax.handover import describe, hand_over, sync, undelivered
-from heimdall_jax.metric_buffer import TrackerAway
 from heimdall_jax.run_folder import TrackedNote, write_note
-from heimdall_jax.spool import SPOOL, Row, Spool
-from heimdall_jax.trackers import MemoryTracker
-from heimdall_jax.tracking import DATABASE, open_tracker
+from heimdall_jax.tracking.metric_buffer import TrackerAway
+from heimdall_jax.tracking.mlflow_tracker import DATABASE, open_tracker
+from heimdall_jax.tracking.spool import SPOOL, Row, Spool
+from heimdall_jax.tracking.trackers import MemoryTracker
 
 TRACKING = TrackingConfig()
 

@@ -28,7 +28,7 @@ from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.models.receiver_set import ReceiverSetNet
 from heimdall_jax.pipeline import evaluate, train
 from heimdall_jax.run import Run, open_run
-from heimdall_jax.tracking import MlflowTracker
+from heimdall_jax.tracking.mlflow_tracker import MlflowTracker
 from tests.powder_like import write_powder_like
 
 SMALL = ModelConfig(name="receiver_set", width=16, depth=1, heads=2)

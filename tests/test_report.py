@@ -13,7 +13,7 @@ from rich.console import Console
 from heimdall_jax import config as configs
 from heimdall_jax.config import Config, DataConfig, ModelConfig, TrackingConfig, TrainingConfig, WorldConfig
 from heimdall_jax.pipeline import evaluate, train
-from heimdall_jax.tracking import DATABASE, MlflowTracker
+from heimdall_jax.tracking.mlflow_tracker import DATABASE, MlflowTracker
 from tests.laws import ROOT
 from tests.powder_like import write_powder_like
 

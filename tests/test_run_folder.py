@@ -9,7 +9,7 @@ from heimdall_jax.errors import StorageError
 from heimdall_jax.revision import code_revision
 from heimdall_jax.run import start_tracking, tracked_id
 from heimdall_jax.run_folder import CONFIG, TRACKED, TrackedNote, read_note, write_note
-from heimdall_jax.trackers import MemoryTracker
+from heimdall_jax.tracking.trackers import MemoryTracker
 
 
 def test_the_note_comes_back_and_an_absent_one_is_empty(tmp_path):

@@ -27,7 +27,7 @@ from heimdall_jax.export.table import smaller_table
 from heimdall_jax.pipeline import train
 from heimdall_jax.registry.runtime import Runtime
 from heimdall_jax.run import Run, open_run
-from heimdall_jax.trackers import MemoryTracker
+from heimdall_jax.tracking.trackers import MemoryTracker
 from tests.powder_like import write_powder_like
 
 BOTH = ExportConfig(("float16", "int8"))

@@ -71,7 +71,7 @@ def _published(store: ObjectStore, key: str, uri: str) -> Bundle:
 
 
 def _registered(uri: str, tracking_uri: str) -> Bundle:
-    from heimdall_jax.tracking_models import fetch_registered  # MLflow takes seconds to load
+    from heimdall_jax.tracking.models import fetch_registered  # MLflow takes seconds to load
 
     try:
         with tempfile.TemporaryDirectory() as folder:

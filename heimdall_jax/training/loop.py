@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from heimdall_jax.config import TrainingConfig
 from heimdall_jax.errors import NonFiniteError, explain
 from heimdall_jax.stopping import Stop
-from heimdall_jax.tracking import Tracker
+from heimdall_jax.tracking.trackers import Tracker
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.step import DeviceBatch, StepReport, Trainer, TrainState
 from heimdall_jax.types import Sample

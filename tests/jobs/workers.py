@@ -18,7 +18,7 @@ from celery import Celery
 
 from heimdall_jax.jobs.requests import checked
 from heimdall_jax.jobs.settings import QUEUE, celery_settings
-from heimdall_jax.tracking import DATABASE
+from heimdall_jax.tracking.mlflow_tracker import DATABASE
 from tests.laws import ROOT
 from tests.scripts.test_kill import SETTINGS, Training
 

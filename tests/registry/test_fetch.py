@@ -15,8 +15,8 @@ from heimdall_jax.registry.fetch import fetch_bundle
 from heimdall_jax.registry.publish import publish
 from heimdall_jax.registry.runtime import Fixes, Runtime
 from heimdall_jax.store import open_store
-from heimdall_jax.tracking import open_tracker
-from heimdall_jax.tracking_models import registered_version
+from heimdall_jax.tracking.mlflow_tracker import open_tracker
+from heimdall_jax.tracking.models import registered_version
 from tests import servers
 
 NAME = "heimdall-net"

@@ -18,7 +18,7 @@ import pytest
 
 from heimdall_jax.run import CHECKPOINTS, open_run
 from heimdall_jax.run_folder import TRACKED
-from heimdall_jax.tracking import DATABASE
+from heimdall_jax.tracking.mlflow_tracker import DATABASE
 from heimdall_jax.training.checkpoints import Checkpoints
 from tests.laws import ROOT
 from tests.powder_like import write_powder_like

@@ -15,7 +15,7 @@ import mlflow
 import pytest
 
 from heimdall_jax.run_folder import CONFIG, TRACKED
-from heimdall_jax.spool import SPOOL
+from heimdall_jax.tracking.spool import SPOOL
 from tests import servers
 from tests.laws import ROOT
 from tests.powder_like import write_powder_like

@@ -16,7 +16,7 @@ from heimdall_jax.config import AugmentationConfig, ModelConfig, TrainingConfig
 from heimdall_jax.errors import ConfigError, NonFiniteError
 from heimdall_jax.models.build import build, input_names
 from heimdall_jax.stopping import Stop
-from heimdall_jax.trackers import MemoryTracker
+from heimdall_jax.tracking.trackers import MemoryTracker
 from heimdall_jax.training.batches import evaluation_batches, iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.dataset import HeimdallDataset, fit_domain

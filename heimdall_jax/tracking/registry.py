@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from heimdall_jax.promotion import Version, judge
-from heimdall_jax.tracking_flavour import save_onnx_flavour
+from heimdall_jax.tracking.flavour import save_onnx_flavour
+from heimdall_jax.tracking.promotion import Version, judge
 
 DIGEST = "sha256"
 """Tag by which a file is known again."""
@@ -30,7 +30,7 @@ def register(
 ) -> str:
     """Store a model, its signature and its manifest as a version with tags; the alias never moves to an older one."""
     client, told = origin.client, {**tags, DIGEST: str(manifest[DIGEST])}
-    version = _registered_version(origin, name, told[DIGEST])
+    version = registered_as(client, origin.run_id, name, told[DIGEST])
     if version is None:
         version = _log_model(origin, onnx_path, manifest, name, told)
     else:
@@ -67,11 +67,11 @@ def _holder(client: Any, name: str, alias: str) -> Version | None:
     return None if number is None else Version(str(number), client.get_model_version(name, str(number)).tags)
 
 
-def _registered_version(origin: Origin, name: str, digest: str) -> str | None:
-    for version in origin.client.search_model_versions(f"run_id='{origin.run_id}'"):
-        if version.name == name and version.tags.get(DIGEST) == digest:
-            return str(version.version)
-    return None
+def registered_as(client: Any, run_id: str, name: str, digest: str) -> str | None:
+    """The newest version as which a run registered a file of this SHA-256; None if it did not."""
+    versions = client.search_model_versions(f"run_id='{run_id}'")
+    found = [each for each in versions if each.name == name and each.tags.get(DIGEST) == digest]
+    return max((str(each.version) for each in found), key=int, default=None)
 
 
 def _log_model(origin: Origin, onnx_path: Path, manifest: Mapping[str, Any], name: str, tags: Mapping[str, str]) -> str:

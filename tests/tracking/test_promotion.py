@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from heimdall_jax.promotion import Version, judge
-from heimdall_jax.trackers import MemoryTracker
+from heimdall_jax.tracking.promotion import Version, judge
+from heimdall_jax.tracking.trackers import MemoryTracker
 
 
 def tags(mean: float, interval: tuple[float, float] | None = None, **others: str) -> dict[str, str]:

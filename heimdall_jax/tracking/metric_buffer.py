@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from heimdall_jax.errors import StorageError
-from heimdall_jax.spool import Row, Spool
+from heimdall_jax.tracking.spool import Row, Spool
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 """Between attempts of `flush` at a tracker out of reach."""

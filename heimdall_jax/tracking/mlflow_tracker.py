@@ -2,49 +2,39 @@
 
 By default MLflow is embedded: one SQLite file in the folder that holds the run folder, artifacts beside it;
 `mlflow ui --backend-store-uri sqlite:///runs/mlflow.db` opens it. A server is named by `tracking.uri`, or else by the
-environment's MLFLOW_TRACKING_URI. Only the modules `tracking*` import MLflow.
+environment's MLFLOW_TRACKING_URI. Only this room imports MLflow.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from heimdall_jax.config import TrackingConfig
 from heimdall_jax.credentials import refuse_secret
 from heimdall_jax.errors import StorageError, explain
-from heimdall_jax.metric_buffer import MetricBuffer, TrackerAway
-from heimdall_jax.patience import patiently
-from heimdall_jax.spool import SPOOL, Row, Spool
-from heimdall_jax.trackers import MemoryTracker, NoopTracker, Tracker, flatten, no_such_run
-from heimdall_jax.tracking_failures import failure
-from heimdall_jax.tracking_registry import Origin, promote, register
-
-__all__ = ["MemoryTracker", "MlflowTracker", "NoopTracker", "Tracker", "open_tracker"]
+from heimdall_jax.tracking.client import ADDRESS, HURRY, ask, ask_once, environment, import_mlflow
+from heimdall_jax.tracking.metric_buffer import MetricBuffer
+from heimdall_jax.tracking.registry import Origin, promote, register
+from heimdall_jax.tracking.spool import SPOOL, Row, Spool
+from heimdall_jax.tracking.trackers import NoopTracker, Tracker, flatten, no_such_run
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
-ADDRESS = "MLFLOW_TRACKING_URI"
 METRICS_PER_CALL = 1000
 """MLflow refuses more in one `log_batch`."""
 PARAMETERS_PER_CALL = 100
 TOKEN = "heimdall.token"
 """Tag by which a run is found whose id nobody lived to note."""
-RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-"""MLflow's own would repeat requests blindly, and a wrong address for minutes; `patience` repeats whole actions."""
-HURRY = {**RETRIES, "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
-"""Seconds that training waits for a server that accepts connections and says nothing."""
-
 Result = TypeVar("Result")
 
 
 class MlflowTracker:
-    """Records in MLflow; only this class imports it, when it is made.
+    """Records in MLflow, which is imported when one is made.
 
     Args:
         uri: Of a server or a database.
@@ -60,7 +50,7 @@ class MlflowTracker:
     def __init__(
         self, uri: str, experiment: str, artifact_location: str | None = None, spool: Spool | None = None
     ) -> None:
-        self._mlflow = _import_mlflow()
+        self._mlflow = import_mlflow()
         self._uri = uri
         self._experiment = experiment
         self._artifact_location = artifact_location
@@ -86,7 +76,7 @@ class MlflowTracker:
         self._buffer.add(step, metrics)
 
     def flush(self) -> None:
-        with _environment(HURRY):
+        with environment(HURRY):
             self._buffer.flush(self._write, METRICS_PER_CALL)
 
     def last_step(self) -> int:
@@ -115,9 +105,9 @@ class MlflowTracker:
             self._patiently("metrics", self._store)
             self._patiently("end of the tracked run", lambda: self._end(status))
         else:
-            with _environment(HURRY):
+            with environment(HURRY):
                 self._store()
-                self._once("end of the tracked run", lambda: self._end(status))
+                ask_once("end of the tracked run", self._uri, lambda: self._end(status))
 
     def _connect(self) -> tuple[Any, str]:
         client = self._mlflow.MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
@@ -165,30 +155,13 @@ class MlflowTracker:
         """Rows carry their own time: sent again because an answer was lost, they are those that the store has."""
         metric = self._mlflow.entities.Metric
         batch = [metric(row.key, row.value, row.time_ms, row.step) for row in rows]
-        self._once("metrics", lambda: self._client.log_batch(self._run_id, metrics=batch))
+        ask_once("metrics", self._uri, lambda: self._client.log_batch(self._run_id, metrics=batch))
 
     def _end(self, status: str) -> None:
         self._client.set_terminated(self._run_id, status=status)
 
     def _patiently(self, what: str, action: Callable[[], Result]) -> Result:
-        """The result of an action that may be repeated, waited for while the server is away."""
-        return patiently(
-            f"MLflow at {self._uri}",
-            lambda: self._once(what, action),
-            lambda error: isinstance(error, TrackerAway) and error.passes,
-        )
-
-    def _once(self, what: str, action: Callable[[], Result]) -> Result:
-        """MLflow's and its database's failures as the house's own."""
-        try:
-            return action()
-        except StorageError:
-            raise
-        except Exception as error:
-            known = failure(what, error, self._uri)
-            if known is None:
-                raise
-            raise known from error
+        return ask(what, self._uri, action)
 
 
 def tracking_address(config: TrackingConfig) -> str:
@@ -236,32 +209,3 @@ def open_tracker(config: TrackingConfig, run_folder: Path) -> Tracker:
             explain("tracking database", got=f"{database}", allowed="SQLite", cure="Move that file away.")
         )
     return MlflowTracker(f"sqlite:///{database}", config.experiment, (folder / ARTIFACTS).as_uri(), spool)
-
-
-def _import_mlflow() -> Any:
-    """MLflow, silent and without its telemetry, which it switches on when imported."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    for name, value in RETRIES.items():
-        os.environ.setdefault(name, value)
-    import mlflow
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return mlflow
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables set inside, which MLflow reads at every request, and as they were after it."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

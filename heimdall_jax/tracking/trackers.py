@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from heimdall_jax.errors import StorageError, explain
-from heimdall_jax.metric_buffer import MetricBuffer
-from heimdall_jax.promotion import Version, judge
-from heimdall_jax.spool import Row
+from heimdall_jax.tracking.metric_buffer import MetricBuffer
+from heimdall_jax.tracking.promotion import Version, judge
+from heimdall_jax.tracking.spool import Row
 
 PARAMETER_LENGTH = 6000
 """Longest parameter value that MLflow takes."""

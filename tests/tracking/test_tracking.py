@@ -17,8 +17,8 @@ from onnx import TensorProto, helper
 
 from heimdall_jax.config import TrackingConfig
 from heimdall_jax.errors import StorageError
-from heimdall_jax.trackers import PARAMETER_LENGTH, MetricBuffer, flatten
-from heimdall_jax.tracking import DATABASE, MemoryTracker, MlflowTracker, NoopTracker, Tracker, open_tracker
+from heimdall_jax.tracking.mlflow_tracker import DATABASE, MlflowTracker, open_tracker
+from heimdall_jax.tracking.trackers import PARAMETER_LENGTH, MemoryTracker, MetricBuffer, NoopTracker, Tracker, flatten
 
 
 @pytest.fixture
@@ -292,5 +292,5 @@ def test_a_registered_model_loads_by_its_alias_and_keeps_its_bytes(run_folder, t
 
 
 def test_importing_the_tracker_imports_no_mlflow():
-    code = "import sys, heimdall_jax.tracking; sys.exit('mlflow' in sys.modules or 'jax' in sys.modules)"
+    code = "import sys, heimdall_jax.tracking.mlflow_tracker; sys.exit('mlflow' in sys.modules or 'jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,9 +12,10 @@ import pytest
 from heimdall_jax import patience
 from heimdall_jax.config import TrackingConfig
 from heimdall_jax.errors import ConfigError
-from heimdall_jax.metric_buffer import TrackerAway
-from heimdall_jax.spool import SPOOL
-from heimdall_jax.tracking import ADDRESS, MlflowTracker, open_tracker, tracking_address
+from heimdall_jax.tracking.client import ADDRESS
+from heimdall_jax.tracking.metric_buffer import TrackerAway
+from heimdall_jax.tracking.mlflow_tracker import MlflowTracker, open_tracker, tracking_address
+from heimdall_jax.tracking.spool import SPOOL
 from tests.servers import free_port
 
 PASSWORD = "correct-horse"

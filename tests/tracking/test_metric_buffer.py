@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from heimdall_jax.errors import StorageError
-from heimdall_jax.metric_buffer import MetricBuffer, TrackerAway
-from heimdall_jax.spool import SPOOL, Row, Spool
+from heimdall_jax.tracking.metric_buffer import MetricBuffer, TrackerAway
+from heimdall_jax.tracking.spool import SPOOL, Row, Spool
 
 
 class Store:

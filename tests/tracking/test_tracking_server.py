@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.test_tracking import tiny_model
 
 from heimdall_jax import patience
 from heimdall_jax.config import TrackingConfig
-from heimdall_jax.metric_buffer import TrackerAway
-from heimdall_jax.spool import SPOOL
-from heimdall_jax.tracking import MlflowTracker, open_tracker
+from heimdall_jax.tracking.metric_buffer import TrackerAway
+from heimdall_jax.tracking.mlflow_tracker import MlflowTracker, open_tracker
+from heimdall_jax.tracking.spool import SPOOL
 from tests import servers
-from tests.test_tracking import tiny_model
 
 pytestmark = pytest.mark.servers
 BUCKET = "mlflow"

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from heimdall_jax.credentials import refuse_secret
-from heimdall_jax.errors import ConfigError, StorageError, explain
-from heimdall_jax.tracking import _import_mlflow
+from heimdall_jax.errors import ConfigError, explain
+from heimdall_jax.tracking.client import ADDRESS, ask, import_mlflow
+from heimdall_jax.tracking.registry import registered_as
 
-ADDRESS = "MLFLOW_TRACKING_URI"
 URI = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))")
 
 
@@ -42,13 +39,18 @@ def fetch_registered(uri: str, folder: Path, tracking_uri: str = "") -> tuple[Pa
         cure = f"Set {ADDRESS}, as to sqlite:///runs/mlflow.db or a server's URL."
         raise ConfigError(explain(f"registry of {uri}", got="no address", allowed="MLflow's URI", cure=cure))
     refuse_secret(ADDRESS, address)
-    with _registry(address, uri) as (mlflow, client):
+    mlflow = import_mlflow()
+
+    def download() -> str:
+        client, version = mlflow.MlflowClient(tracking_uri=address, registry_uri=address), number
         if alias is not None:
-            number = client.get_model_version_by_alias(name, alias).version
+            version = client.get_model_version_by_alias(name, alias).version
         # By the version's own address: "models:/" would be looked up in the process-wide registry.
-        source = client.get_model_version_download_uri(name, str(number))
-        there = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=address)
-    return Path(there) / "model.onnx", Path(there) / "extra_files" / "manifest.json"
+        source = client.get_model_version_download_uri(name, str(version))
+        return mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=address)
+
+    there = Path(ask(f"registered model {uri}", address, download))
+    return there / "model.onnx", there / "extra_files" / "manifest.json"
 
 
 def registered_version(run_id: str, sha256: str, name: str, tracking_uri: str) -> str | None:
@@ -57,22 +59,5 @@ def registered_version(run_id: str, sha256: str, name: str, tracking_uri: str) -
     Raises:
         StorageError: The registry cannot be reached.
     """
-    with _registry(tracking_uri, f"versions of {name}") as (_, client):
-        versions = client.search_model_versions(f"run_id='{run_id}'")
-    found = [item for item in versions if item.name == name and item.tags.get("sha256") == sha256]
-    return max((str(item.version) for item in found), key=int, default=None)
-
-
-@contextmanager
-def _registry(address: str, what: str) -> Iterator[tuple[Any, Any]]:
-    """MLflow and a client of a registry, whose failures become the house's own."""
-    mlflow = _import_mlflow()
-    try:
-        yield mlflow, mlflow.MlflowClient(tracking_uri=address, registry_uri=address)
-    except Exception as error:
-        known = isinstance(error, (mlflow.exceptions.MlflowException, OSError))
-        if not known and type(error).__module__.split(".")[0] not in {"sqlalchemy", "botocore", "boto3"}:
-            raise
-        problem, cure = " ".join(str(error).split())[:300], f"Check the name and {ADDRESS}, and that it is running."
-        allowed = f"a registered model at {address}"
-        raise StorageError(explain(what, got=problem, allowed=allowed, cure=cure)) from error
+    client = import_mlflow().MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+    return ask(f"versions of {name}", tracking_uri, lambda: registered_as(client, run_id, name, sha256))

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from heimdall_jax.errors import StorageError, explain
-from heimdall_jax.metric_buffer import TrackerAway
+from heimdall_jax.tracking.metric_buffer import TrackerAway
 
 LOCAL = ("sqlite:", "file:")
 """Starts of the addresses that no network is between."""

@@ -1,0 +1,1 @@
+"""Where runs are recorded and models registered: MLflow, embedded or at a server. The only door to it."""
