@@ -23,6 +23,8 @@ OUT_OF_REACH = {
 UNKNOWN_HOST, CERTIFICATE = ("NameResolutionError", "Failed to resolve", "Name or service not known"), "SSLError"
 REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+UNKNOWN, NAME = "RESOURCE_DOES_NOT_EXIST", "Check the name, and that this is the store that holds it."
+"""MLflow's code of what it does not hold, and what to do then."""
 TOLD = 300
 """Characters of a library's message that are repeated."""
 
@@ -41,8 +43,9 @@ def failure(what: str, error: Exception, uri: str) -> StorageError | None:
     if not any(isinstance(each, OSError) or _library(each) in LIBRARIES for each in chain):
         return None
     problem, allowed = " ".join(str(error).split()), f"a writable MLflow store at {uri}"
+    unknown = any(getattr(each, "error_code", "") == UNKNOWN for each in chain)
     if is_local(uri):
-        cure = "Check its address and its disk, or run with --tracking.enabled False."
+        cure = NAME if unknown else "Check its address and its disk, or run with --tracking.enabled False."
         if any(words in problem for words in ("No space left", "disk is full")):  # Python's words, SQLite's
             problem, cure = os.strerror(errno.ENOSPC), "Free space and run again with --resume."
         message = explain(what, got=problem[:TOLD], allowed=allowed, cure=cure)
@@ -57,7 +60,7 @@ def failure(what: str, error: Exception, uri: str) -> StorageError | None:
         got = f"{refused.value} {refused.phrase}"
         return TrackerAway(explain(what, got=got, allowed=f"credentials that {uri} takes", cure=cure), passes=False)
     problem = next((text for each in reversed(chain) if (text := " ".join(str(each).split()))), problem)  # its cause
-    cure = "Check its address and the server's log, or run with --tracking.enabled False."
+    cure = NAME if unknown else "Check its address and the server's log, or run with --tracking.enabled False."
     return TrackerAway(explain(what, got=problem[:TOLD], allowed=allowed, cure=cure), passes=_passes(chain, statuses))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.test_tracking import tiny_model
+from tests.tracking.test_tracking import tiny_model
 
 from heimdall_jax import patience
 from heimdall_jax.config import TrackingConfig
