@@ -24,7 +24,7 @@ UNKNOWN_HOST, CERTIFICATE = ("NameResolutionError", "Failed to resolve", "Name o
 REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 UNKNOWN, NAME = "RESOURCE_DOES_NOT_EXIST", "Check the name, and that this is the store that holds it."
-"""MLflow's code of what it does not hold, and what to do then."""
+"""MLflow's code of what it does not hold (an alias has another, but says so), and what to do then."""
 TOLD = 300
 """Characters of a library's message that are repeated."""
 
@@ -43,7 +43,7 @@ def failure(what: str, error: Exception, uri: str) -> StorageError | None:
     if not any(isinstance(each, OSError) or _library(each) in LIBRARIES for each in chain):
         return None
     problem, allowed = " ".join(str(error).split()), f"a writable MLflow store at {uri}"
-    unknown = any(getattr(each, "error_code", "") == UNKNOWN for each in chain)
+    unknown = "not found" in problem or any(getattr(each, "error_code", "") == UNKNOWN for each in chain)
     if is_local(uri):
         cure = NAME if unknown else "Check its address and its disk, or run with --tracking.enabled False."
         if any(words in problem for words in ("No space left", "disk is full")):  # Python's words, SQLite's

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tracking.test_tracking import tiny_model
 
 from heimdall_jax import patience
 from heimdall_jax.config import TrackingConfig
@@ -15,6 +14,7 @@ from heimdall_jax.tracking.metric_buffer import TrackerAway
 from heimdall_jax.tracking.mlflow_tracker import MlflowTracker, open_tracker
 from heimdall_jax.tracking.spool import SPOOL
 from tests import servers
+from tests.tracking.test_tracking import tiny_model
 
 pytestmark = pytest.mark.servers
 BUCKET = "mlflow"
