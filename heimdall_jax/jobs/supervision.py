@@ -101,11 +101,15 @@ def work(
         with contextlib.suppress(BrokenPipeError):  # it died already, which its exit code tells
             process.stdin.write(json.dumps({"task": name, "arguments": arguments}).encode() + b"\n")
             process.stdin.flush()
-        while not inlet.ended:
+        told, ended = None, False
+        while not ended:
             inlet.news.wait()
             inlet.news.clear()
-            if inlet.progress is not None:
-                tell(inlet.progress)
+            ended = inlet.ended  # before the newest progress is looked at, so that none comes after it
+            newest = inlet.progress
+            if newest is not None and newest is not told:
+                tell(newest)
+                told = newest
         return _result(inlet.outcome, process.wait(), folder / LOG)
     finally:
         _end(process)

@@ -33,7 +33,7 @@ def test_the_request_the_environment_and_the_answer_travel(process, tmp_path):
 
 
 def test_a_slow_store_of_results_holds_no_process_up(process, tmp_path):
-    """A megabyte of progress, more than a pipe holds, while the first is still being told."""
+    """A megabyte of progress, more than a pipe holds, while the first is still being told; the last is told, too."""
     program = f"""
 for step in range(10000):
     print(json.dumps({{"progress": {{"step": step, "filler": "x" * 100}}}}))
@@ -48,6 +48,8 @@ print(json.dumps({{"result": 1}}))
         while not told and not (tmp_path / "done").exists():
             assert time.monotonic() < deadline, "the process waits for its reader"
             time.sleep(0.01)
+        if not told:
+            time.sleep(0.3)  # all that it says is taken, and it has ended
         told.append(progress["step"])
 
     assert process(program, tell)[0] == 1
