@@ -8,6 +8,7 @@ import datetime as dt
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -72,7 +73,7 @@ def write_platform(folder: Path, good: int = 260) -> int:
     url, store = embedded(folder)
     folder.mkdir(parents=True, exist_ok=True)
     create_catalogue(url)
-    defects: list[dict[str, object]] = [{}] * good
+    defects: list[dict[str, Any]] = [{}] * good
     for changes, count in SESSION_DEFECTS.values():
         defects += [changes] * count
     defects += [{"few": True}] * TOO_FEW
@@ -87,7 +88,7 @@ def write_platform(folder: Path, good: int = 260) -> int:
     return len(defects)
 
 
-def _add(url: str, store: ObjectStore, index: int, session: Session, defect: dict[str, object]) -> None:
+def _add(url: str, store: ObjectStore, index: int, session: Session, defect: dict[str, Any]) -> None:
     start = START + dt.timedelta(minutes=index)
     few, spoil_object, spoil_metadata = (defect.pop(name, None) for name in ("few", "object", "metadata"))
     heard = np.flatnonzero(session.heard_R)[: 2 if few else None]
@@ -112,7 +113,7 @@ def _add(url: str, store: ObjectStore, index: int, session: Session, defect: dic
         recordings=recordings,
         frequency_hz=session.frequency_hz or 0.0,
         sample_rate_hz=RATE_HZ,
-        **told,  # type: ignore[arg-type]
+        **told,
     )
     recorded = next(key for key in written.keys if key.endswith(".npy"))
     for key, spoil in ((recorded, spoil_object), (metadata_name(recorded), spoil_metadata)):

@@ -61,6 +61,7 @@ class Server:
         deadline = time.monotonic() + READY_SECONDS
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
                 raise RuntimeError(f"{self._command[0]} did not start:\n{self._log.read_text()[-2000:]}")
             time.sleep(0.05)
 
@@ -149,11 +150,8 @@ def s3(folder: Path) -> Iterator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
     keys = ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--config", os.devnull]
     command = [program, "serve", "s3", "--addr", f"127.0.0.1:{port}", *keys, str(folder)]
-    server = Server(command, url=f"http://127.0.0.1:{port}", ready=lambda: _listens(port))
-    try:
+    with contextlib.closing(Server(command, url=f"http://127.0.0.1:{port}", ready=lambda: _listens(port))) as server:
         yield server
-    finally:
-        server.close()
 
 
 @contextlib.contextmanager
@@ -163,11 +161,9 @@ def redis() -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="heimdall-redis-") as folder:
         kept = ["--dir", folder, "--appendonly", "yes", "--save", ""]
         command = [program, "--port", str(port), "--bind", "127.0.0.1", *kept]
-        server = Server(command, url=f"redis://127.0.0.1:{port}/0", ready=lambda: _listens(port))
-        try:
+        url = f"redis://127.0.0.1:{port}/0"
+        with contextlib.closing(Server(command, url=url, ready=lambda: _listens(port))) as server:
             yield server
-        finally:
-            server.close()
 
 
 @contextlib.contextmanager
@@ -193,11 +189,9 @@ def mlflow(
     url = f"http://127.0.0.1:{port}"
     # Its runner of jobs would be eight more processes, two gigabytes and half a minute of a slow machine.
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(environment or {})}
-    server = Server([*command, *stores, *kept], url=url, ready=lambda: _answers(f"{url}/health"), environment=quiet)
-    try:
+    made = Server([*command, *stores, *kept], url=url, ready=lambda: _answers(f"{url}/health"), environment=quiet)
+    with contextlib.closing(made) as server:
         yield server
-    finally:
-        server.close()
 
 
 def s3_environment(server: Server) -> dict[str, str]:

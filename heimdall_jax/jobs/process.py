@@ -39,14 +39,17 @@ class Outlet:
     """Lines of JSON to the worker; one that is gone is no reason to fail."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream, self._told_at, self._work = stream, 0.0, ""
+        self._stream: TextIO | None = stream
+        self._told_at, self._work = 0.0, ""
 
     def say(self, message: Mapping[str, Any]) -> None:
         """Write a line at once."""
+        if self._stream is None:
+            return
         try:
             print(json.dumps(message), file=self._stream, flush=True)
         except BrokenPipeError:
-            self._stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 it lives as long as the process
+            self._stream = None
 
     def progress(self, numbers: Mapping[str, Any]) -> None:
         """Tell progress: what is new in kind or final at once, the rest now and then."""

@@ -36,11 +36,23 @@ class _Inlet:
     """Takes the process's lines as they come, so that it never waits; of progress only the newest counts."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self.progress: Mapping[str, Any] | None = None
         self.outcome: Mapping[str, Any] | None = None
-        self.news, self.ended = threading.Event(), False
+        self._progress: Mapping[str, Any] | None = None
+        self._news, self._ended = threading.Event(), False
         self._stream = stream
         threading.Thread(target=self._take, daemon=True).start()
+
+    def follow(self, tell: Callable[[Mapping[str, Any]], None]) -> None:
+        """Tell the newest progress until the process's lines end, the last of all included."""
+        told, ended = None, False
+        while not ended:
+            self._news.wait()
+            self._news.clear()
+            ended = self._ended  # before the newest is looked at, so that none comes after it
+            newest = self._progress
+            if newest is not None and newest is not told:
+                tell(newest)
+                told = newest
 
     def _take(self) -> None:
         try:
@@ -48,13 +60,13 @@ class _Inlet:
                 for line in self._stream:
                     message = json.loads(line) if line.endswith(b"\n") else {}  # a kill may cut the last one
                     if "progress" in message:
-                        self.progress = message["progress"]
-                        self.news.set()
+                        self._progress = message["progress"]
+                        self._news.set()
                     elif message:
                         self.outcome = message
         finally:
-            self.ended = True
-            self.news.set()
+            self._ended = True
+            self._news.set()
 
 
 def work(
@@ -101,15 +113,7 @@ def work(
         with contextlib.suppress(BrokenPipeError):  # it died already, which its exit code tells
             process.stdin.write(json.dumps({"task": name, "arguments": arguments}).encode() + b"\n")
             process.stdin.flush()
-        told, ended = None, False
-        while not ended:
-            inlet.news.wait()
-            inlet.news.clear()
-            ended = inlet.ended  # before the newest progress is looked at, so that none comes after it
-            newest = inlet.progress
-            if newest is not None and newest is not told:
-                tell(newest)
-                told = newest
+        inlet.follow(tell)
         return _result(inlet.outcome, process.wait(), folder / LOG)
     finally:
         _end(process)

@@ -19,19 +19,12 @@ from heimdall_jax.tracking.spool import SPOOL
 from tests import servers
 from tests.laws import ROOT
 from tests.powder_like import write_powder_like
+from tests.scripts import test_kill
+from tests.scripts.test_kill import BATCHES, EVERY
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
-EVERY = 28
-"""Steps between evaluations."""
-SETTINGS = {
-    "--config": "powder",
-    "--split": "random",
-    "--model.width": "16",
-    "--model.depth": "1",
-    "--model.heads": "2",
+SETTINGS = test_kill.SETTINGS | {
     "--augmentation.simulated": "0",
-    "--training.batch-size": "16",
-    "--training.evaluations-per-epoch": "0.25",
     "--training.checkpoint-seconds": "0.5",
     "--training.patience": "100000",
 }
@@ -70,7 +63,7 @@ class Training:
         self._settings += ["--data", str(data), "--training.epochs", str(epochs)]
         self._environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
         self._environment |= {"MLFLOW_TRACKING_URI": uri, "HEIMDALL_PATIENCE_SECONDS": f"{patience_s:g}"}
-        self.steps = epochs * 7
+        self.steps = epochs * BATCHES
 
     def start(self, *flags: str) -> subprocess.Popen[bytes]:
         given = [str(ROOT / "scripts" / "train.py"), "--out", str(self.folder), *(flags or self._settings)]

@@ -1,43 +1,19 @@
-"""A catalogue that grows, for tests of sets that follow it; known sides; and what is equal to what."""
+"""A catalogue that grows, for tests of sets that follow it, and what is equal to what."""
 
 import dataclasses
 
 import catalogues
 import numpy as np
-import pytest
 
-from heimdall_jax.sources import approved
 from heimdall_jax.sources.catalogue import embedded, open_catalogue
-from heimdall_jax.sources.catalogue_sql import create_catalogue
 from heimdall_jax.sources.prepared import open_prepared
 from heimdall_jax.types import Session
-
-
-@pytest.fixture
-def catalogue(tmp_path):
-    """Eight sessions, the last two longer, on sides that all three have some of."""
-    folder = tmp_path / "catalogue"
-    create_catalogue(embedded(folder)[0])
-    for index in range(8):
-        grow(folder, index)
-    return folder
 
 
 def grow(folder, index, **changes):
     url, store = embedded(folder)
     settings = {"recordings": catalogues.recordings(index, samples=700 if index > 5 else 600)}
     return catalogues.add(url, store, index, **{**settings, **changes})
-
-
-@pytest.fixture
-def known_sides(monkeypatch):
-    """By the order of their places, as names are random: 3 of 8 to test, 1 to validate on."""
-    sides = ["train", "test", "train", "validation", "test", "train", "test", "train"]
-
-    def drawn(self, rows):
-        return [sides[round((row.truth_deg[0] - 45.1) * 100) % 8] for row in rows]
-
-    monkeypatch.setattr(approved.Rule, "sides", drawn)
 
 
 def assert_same(a, b):

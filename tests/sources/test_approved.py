@@ -4,7 +4,7 @@ import json
 
 import catalogues
 import pytest
-from growing import assert_holds, catalogue, files, grow, known_sides, sides  # noqa: F401 - fixtures
+from growing import assert_holds, files, grow, sides
 
 from heimdall_jax.sources import approved_records
 from heimdall_jax.sources.approved import prepare_approved
@@ -31,7 +31,7 @@ def reads(monkeypatch):
     return keys
 
 
-def test_what_was_masked_is_told(catalogue, tmp_path):  # noqa: F811
+def test_what_was_masked_is_told(catalogue, tmp_path):
     """A recording that is missing when its session is read; when it comes, the session is read again."""
     row = open_catalogue(catalogue).transmissions[3]
     path = catalogue / "objects" / row.measurements[0].key
@@ -46,7 +46,7 @@ def test_what_was_masked_is_told(catalogue, tmp_path):  # noqa: F811
     assert "recording missing in the store" not in open_prepared(out)[3].masked
 
 
-def test_a_set_is_the_catalogue(catalogue, tmp_path, reads):  # noqa: F811
+def test_a_set_is_the_catalogue(catalogue, tmp_path, reads):
     written = prepare_approved(catalogue, tmp_path / "set")
     assert (written.read, written.kept, written.dropped) == (8, 0, 0)
     assert len(reads) == len(set(reads)) == 24
@@ -61,7 +61,7 @@ def test_a_set_is_the_catalogue(catalogue, tmp_path, reads):  # noqa: F811
     assert set(json.loads(file.read_text())) == names
 
 
-def test_only_what_changed_is_read(catalogue, tmp_path, reads):  # noqa: F811
+def test_only_what_changed_is_read(catalogue, tmp_path, reads):
     out, (url, store) = tmp_path / "set", embedded(catalogue)
     pending = grow(catalogue, 8, approval="pending")
     prepare_approved(catalogue, out)
@@ -93,7 +93,7 @@ def test_only_what_changed_is_read(catalogue, tmp_path, reads):  # noqa: F811
     assert files(scratch.folder) == files(written.folder), "as one that was prepared at once"
 
 
-def test_where_nothing_changed_nothing_is_written(catalogue, tmp_path, reads):  # noqa: F811
+def test_where_nothing_changed_nothing_is_written(catalogue, tmp_path, reads):
     prepare_approved(catalogue, tmp_path / "set")
     (tmp_path / "set" / "approved_sessions" / "random" / "incomplete.X_1.2.1").mkdir()
     reads.clear()
@@ -105,7 +105,7 @@ def test_where_nothing_changed_nothing_is_written(catalogue, tmp_path, reads):  
     assert not list((tmp_path / "set").rglob("incomplete.*"))
 
 
-def test_another_station_changes_all(catalogue, tmp_path, reads):  # noqa: F811
+def test_another_station_changes_all(catalogue, tmp_path, reads):
     """All records have a row for it."""
     prepare_approved(catalogue, tmp_path / "set")
     grow(catalogue, 8, recordings=catalogues.recordings(8, catalogues.STATIONS))
@@ -114,7 +114,7 @@ def test_another_station_changes_all(catalogue, tmp_path, reads):  # noqa: F811
     assert_holds(tmp_path / "set", catalogue)
 
 
-def test_a_session_stays_on_its_side(catalogue, tmp_path):  # noqa: F811
+def test_a_session_stays_on_its_side(catalogue, tmp_path):
     """Even where a rule would now say otherwise, as of a source whose place was corrected."""
     prepare_approved(catalogue, tmp_path / "set")
     before = sides(tmp_path / "set")
@@ -125,7 +125,7 @@ def test_a_session_stays_on_its_side(catalogue, tmp_path):  # noqa: F811
     assert_holds(tmp_path / "set", catalogue)
 
 
-def test_many_files(catalogue, tmp_path, monkeypatch):  # noqa: F811
+def test_many_files(catalogue, tmp_path, monkeypatch):
     """Of one session each, read and taken over two at a time."""
     monkeypatch.setattr(approved_records, "SHARD_SESSIONS", 1)
     monkeypatch.setattr(approved_records, "READ_SESSIONS", 2)
@@ -138,7 +138,7 @@ def test_many_files(catalogue, tmp_path, monkeypatch):  # noqa: F811
     assert_holds(tmp_path / "set", catalogue)
 
 
-def test_files_hold_so_many_bytes(catalogue, monkeypatch):  # noqa: F811
+def test_files_hold_so_many_bytes(catalogue, monkeypatch):
     rows = open_catalogue(catalogue).transmissions
     assert approved_records.shard_ends(rows) == [8]
     monkeypatch.setattr(approved_records, "SHARD_BYTES", 2 * 3 * 600 * 8)
@@ -147,7 +147,7 @@ def test_files_hold_so_many_bytes(catalogue, monkeypatch):  # noqa: F811
     assert approved_records.shard_ends(rows) == list(range(1, 9))
 
 
-def test_few_sessions_are_in_memory_at_once(catalogue, tmp_path, monkeypatch):  # noqa: F811
+def test_few_sessions_are_in_memory_at_once(catalogue, tmp_path, monkeypatch):
     asked, many = [], CatalogueSource.__getitems__
 
     def counted(self, numbers):

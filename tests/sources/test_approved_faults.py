@@ -10,7 +10,7 @@ import time
 
 import catalogues
 import pytest
-from growing import assert_holds, catalogue, files, grow, known_sides, sides  # noqa: F401 - fixtures
+from growing import assert_holds, files, grow, sides
 
 from heimdall_jax.errors import ConfigError, DataError, StorageError
 from heimdall_jax.sources import approved, approved_before, approved_records
@@ -27,7 +27,7 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize("place", ["records", "metadata", "split", "older"])
-def test_a_set_is_whole_wherever_it_is_interrupted(catalogue, tmp_path, monkeypatch, place):  # noqa: F811
+def test_a_set_is_whole_wherever_it_is_interrupted(catalogue, tmp_path, monkeypatch, place):
     out = tmp_path / "set"
     prepare_approved(catalogue, out)
     before = sides(out)
@@ -63,7 +63,7 @@ def test_a_set_is_whole_wherever_it_is_interrupted(catalogue, tmp_path, monkeypa
     assert_holds(out, catalogue)
 
 
-def test_a_kill_leaves_the_set_whole(catalogue, tmp_path):  # noqa: F811
+def test_a_kill_leaves_the_set_whole(catalogue, tmp_path):
     """SIGKILL while a record is written; the next run goes on from the set before, and cleans up."""
     out = tmp_path / "set"
     prepare_approved(catalogue, out)
@@ -100,7 +100,7 @@ prepare_approved(sys.argv[1], sys.argv[2])
     assert_holds(out, catalogue)
 
 
-def test_of_two_versions_the_newest_is_read(catalogue, tmp_path):  # noqa: F811
+def test_of_two_versions_the_newest_is_read(catalogue, tmp_path):
     """What a kill between the two last steps leaves; 10 is newer than 9."""
     out = tmp_path / "set"
     folder = prepare_approved(catalogue, out).folder
@@ -112,7 +112,7 @@ def test_of_two_versions_the_newest_is_read(catalogue, tmp_path):  # noqa: F811
     assert [path.name for path in folder.parent.iterdir()] == ["1.2.10"]
 
 
-def test_sets_that_do_not_fit(catalogue, tmp_path):  # noqa: F811
+def test_sets_that_do_not_fit(catalogue, tmp_path):
     out = tmp_path / "set"
     prepare_approved(catalogue, out)
     with pytest.raises(ConfigError, match=r"got approved_sessions/random/1\.2\.0; allowed: nothing, or .*/time"):
@@ -132,7 +132,7 @@ def test_sets_that_do_not_fit(catalogue, tmp_path):  # noqa: F811
     assert set(files(out)) == set(before)
 
 
-def test_catalogues_that_cannot_be_read(catalogue, tmp_path):  # noqa: F811
+def test_catalogues_that_cannot_be_read(catalogue, tmp_path):
     with pytest.raises(StorageError, match=r"catalogue sqlite:.*absent"):
         prepare_approved(tmp_path / "absent", tmp_path / "set")
     empty = tmp_path / "empty"
@@ -146,7 +146,7 @@ def test_catalogues_that_cannot_be_read(catalogue, tmp_path):  # noqa: F811
     assert len(open_prepared(tmp_path / "set")) == 8
 
 
-def test_a_side_without_sessions(catalogue, tmp_path, monkeypatch):  # noqa: F811
+def test_a_side_without_sessions(catalogue, tmp_path, monkeypatch):
     for side, other in (("test", "train"), ("train", "test")):
         monkeypatch.setattr(approved.Rule, "sides", lambda self, rows, other=other: [other] * len(rows))
         with pytest.raises(DataError, match=rf"split random: got none of 8 sessions in {side}"):
@@ -157,7 +157,7 @@ def test_a_side_without_sessions(catalogue, tmp_path, monkeypatch):  # noqa: F81
     assert not (tmp_path / "set" / "train_test_splits").exists()
 
 
-def test_a_full_disk(catalogue, tmp_path, monkeypatch):  # noqa: F811
+def test_a_full_disk(catalogue, tmp_path, monkeypatch):
     out = tmp_path / "set"
     prepare_approved(catalogue, out)
     grow(catalogue, 8)

@@ -5,7 +5,7 @@ import sys
 
 import catalogues
 import pytest
-from growing import assert_holds, catalogue, files, grow, known_sides  # noqa: F401 - fixtures
+from growing import assert_holds, files, grow
 
 from heimdall_jax.errors import ConfigError, HeimdallError, StorageError
 from heimdall_jax.sources import approved, approved_records
@@ -18,7 +18,7 @@ from heimdall_jax.store import MissingObjectError
 pytestmark = pytest.mark.usefixtures("known_sides")
 
 
-def test_without_beam(catalogue, tmp_path, monkeypatch):  # noqa: F811
+def test_without_beam(catalogue, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam.options.pipeline_options", None)
     with pytest.raises(ConfigError, match=r"--runner: got direct, but .*pip install 'heimdall-jax\[beam\]'"):
         prepare_approved(catalogue, tmp_path / "set", runner="direct")
@@ -71,7 +71,7 @@ def small_files(monkeypatch):
 
 
 @pytest.mark.usefixtures("small_files")
-def test_the_same_set(catalogue, tmp_path, monkeypatch):  # noqa: F811
+def test_the_same_set(catalogue, tmp_path, monkeypatch):
     """Twelve files to train on, of which 10 and 11, with two sessions each, come before 2 by name."""
     monkeypatch.setattr(approved.Rule, "sides", lambda self, rows: ["test"] + ["train"] * (len(rows) - 1))
     for index in range(8, 15):
@@ -93,7 +93,7 @@ def test_the_same_set(catalogue, tmp_path, monkeypatch):  # noqa: F811
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_files")
-def test_workers_of_their_own_processes(catalogue, tmp_path):  # noqa: F811
+def test_workers_of_their_own_processes(catalogue, tmp_path):
     options = "--direct_running_mode=multi_processing --direct_num_workers=2"
     written = prepare_approved(catalogue, tmp_path / "beam", runner="direct", runner_options=options)
     assert written.read == 8
@@ -101,7 +101,7 @@ def test_workers_of_their_own_processes(catalogue, tmp_path):  # noqa: F811
 
 
 @pytest.mark.usefixtures("small_files")
-def test_a_worker_that_fails_leaves_the_set_before(catalogue, tmp_path, monkeypatch):  # noqa: F811
+def test_a_worker_that_fails_leaves_the_set_before(catalogue, tmp_path, monkeypatch):
     out = tmp_path / "set"
     prepare_approved(catalogue, out, runner="direct")
     grow(catalogue, 8)

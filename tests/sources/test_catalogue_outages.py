@@ -30,7 +30,7 @@ pytestmark = [
 
 SESSIONS = 40
 BUCKET = "heimdall-raw-iq"
-AWAY_S = 3.0
+AWAY_S = [3.0, pytest.param(20.0, marks=pytest.mark.slow)]
 FEATURES = FeatureConfig(n_fft=128, hop_length=64, n_mels=16, n_frames=8)
 PASSWORD = "tr0ub4dor&3"
 
@@ -81,7 +81,7 @@ def as_root(url, *statements):
         execute(url.replace("postgresql:", "postgresql+psycopg:"), statement)
 
 
-def away(server, seconds=AWAY_S):
+def away(server, seconds):
     """Stop a server that somebody starts again after a while."""
     server.stop()
     back = threading.Timer(seconds, server.start)
@@ -89,13 +89,14 @@ def away(server, seconds=AWAY_S):
     return back
 
 
-def test_s3_away_while_recordings_are_read(config, s3, tmp_path, caplog):
+@pytest.mark.parametrize("seconds", AWAY_S)
+def test_s3_away_while_recordings_are_read(config, s3, tmp_path, caplog, seconds):
     whole = load_data(config, cache=tmp_path / "undisturbed")
     backs = []
 
     def progress(done, total):
         if not backs:
-            backs.append(away(s3))
+            backs.append(away(s3, seconds))
 
     data = load_data(config, cache=tmp_path / "disturbed", progress=progress)
     backs[0].join()
@@ -116,16 +117,17 @@ def test_s3_away_for_good(config, s3, tmp_path, monkeypatch):
     assert len(load_data(config, cache=tmp_path).train) > 0
 
 
-def test_postgresql_away_before_and_while_it_is_read(catalogue, postgres, caplog):
+@pytest.mark.parametrize("seconds", AWAY_S)
+def test_postgresql_away_before_and_while_it_is_read(catalogue, postgres, caplog, seconds):
     expected = read_catalogue(catalogue)
-    back = away(postgres)
+    back = away(postgres, seconds)
     assert read_catalogue(catalogue) == expected
     back.join()
     backs = []
 
     def counted(connection):
         if not backs:
-            backs.append(away(postgres))
+            backs.append(away(postgres, seconds))
         return connection.execute(sa.text("select count(*) from heimdall.measurements")).scalar()
 
     assert reading(catalogue, counted) == SESSIONS * 3
