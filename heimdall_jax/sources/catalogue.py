@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import gc
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import SupportsIndex
@@ -18,7 +20,7 @@ from heimdall_jax.sources.catalogue_sql import read_catalogue
 from heimdall_jax.sources.eligible import active_stations, eligible_sessions
 from heimdall_jax.sources.matching import Measurement
 from heimdall_jax.sources.recordings import metadata_name
-from heimdall_jax.sources.rows import BUCKET
+from heimdall_jax.sources.rows import BUCKET, Catalogue
 from heimdall_jax.sources.session_iq import read_session_iq
 from heimdall_jax.store import FolderStore, ObjectStore, open_store
 from heimdall_jax.types import Session
@@ -106,8 +108,12 @@ class CatalogueSource:
             StorageError: The database cannot be reached.
             DataError: No station or no usable session is left.
         """
-        catalogue = read_catalogue(database_url)
         self._store, self._iq, self._samples = store, iq, samples
+        with _uncollected():
+            self._list(read_catalogue(database_url), min_receivers)
+
+    def _list(self, catalogue: Catalogue, min_receivers: int) -> None:
+        """The sessions that can be used, and what is wrong with the others."""
         counts: Counter[str] = Counter()
         keys = active_stations(catalogue, counts)
         self._stations = [catalogue.stations[key] for key in keys]
@@ -119,7 +125,9 @@ class CatalogueSource:
         self.origin_deg = (float(mean[0]), float(mean[1]))
         self._place_deg_RE = np.where(self._present_R[:, None], place, mean)
         have_place = dict(zip(keys, self._present_R.tolist(), strict=True))
-        usable = eligible_sessions(catalogue, have_place, counts, min_receivers=min_receivers, iq=iq, samples=samples)
+        usable = eligible_sessions(
+            catalogue, have_place, counts, min_receivers=min_receivers, iq=self._iq, samples=self._samples
+        )
         self.transmissions = tuple(usable)
         self.skipped = {reason: n for reason, n in counts.items() if n}
         if not usable:
@@ -213,6 +221,18 @@ class CatalogueSource:
         with ThreadPoolExecutor(READERS) as pool:
             lists = list(pool.map(self._store.stamps, sorted(prefixes)))
         return {key: stamp for found in lists for key, stamp in found.items()}
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Rows by the ten thousand refer to each other in no circles: looking for some takes a fifth of listing them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _snr_db(measurement: Measurement | None) -> float:
