@@ -75,6 +75,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "mapping": EVERYTHING,
     "fitting": EVERYTHING,
     "bad_batches": EVERYTHING,
+    "doubts": EVERYTHING,
     "delivery": EVERYTHING,
     "shrinking": EVERYTHING,
     "detecting": EVERYTHING,
