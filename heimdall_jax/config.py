@@ -93,6 +93,12 @@ class TrainingConfig:
     """Below 1: an evaluation every few epochs."""
     checkpoint_seconds: float = 60.0
     """Save at an evaluation, or after this long."""
+    spike_factor: float | None = None
+    """Go back from a step whose loss is above the median of those before by so many robust standard deviations."""
+    spike_window: int = 100
+    """Losses that a spike is told by, and the steps between the checkpoints that are gone back to."""
+    spike_rollbacks: int = 3
+    """At most; what is not finite is gone back from, too, and ends the run once they are used up."""
     prefetch: int = 8
 
 
@@ -101,6 +107,7 @@ POSITIVE = (
     *(f"model.{name}" for name in ("receivers", "width", "depth", "heads", "sigma_min_m", "sigma_max_m")),
     *(f"training.{name}" for name in ("epochs", "batch_size", "learning_rate", "clip_norm", "patience")),
     "training.evaluations_per_epoch",
+    *(f"training.{name}" for name in ("spike_factor", "spike_window", "spike_rollbacks")),
     *(f"radio_map.{name}" for name in ("shadowing_db", "correlation_m", "noise_db", "spacing_m", "moving_std_db")),
     *(f"radio_map.{name}" for name in ("neighbours", "missed")),
 )

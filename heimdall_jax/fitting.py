@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from heimdall_jax.assessment import batches_of, correction, correction_of, takes_any_order
+from heimdall_jax.bad_batches import BadBatches
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data, fresh_samples
 from heimdall_jax.display import Display
@@ -24,8 +25,9 @@ from heimdall_jax.tracking.trackers import Tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.cost import peak_flops_per_s
-from heimdall_jax.training.loop import Loop, Progress
+from heimdall_jax.training.loop import Loop
 from heimdall_jax.training.map_fit import HeldOut
+from heimdall_jax.training.spikes import Progress, SpikeWatch
 from heimdall_jax.training.step import Trainer, TrainState
 
 
@@ -76,8 +78,10 @@ def fit_model(config: Config, data: Data, fit: Fit, out: Path, tracker: Tracker,
         StorageError: A checkpoint could not be written.
         KeyboardInterrupt: `stop` was asked for; the step is saved.
     """
+    assert data.train is not None
     assert data.validation is not None
     validation, training, trainer = data.validation, config.training, fit.trainer
+    anchor_every = SpikeWatch.of(training).anchor_every
 
     def validate(state: TrainState) -> dict[str, float]:
         metrics = trainer.evaluate(state, batches_of(config, validation))
@@ -85,7 +89,7 @@ def fit_model(config: Config, data: Data, fit: Fit, out: Path, tracker: Tracker,
         return metrics
 
     display.epochs(fit.steps_per_epoch)
-    with Checkpoints(out / CHECKPOINTS) as checkpoints:
+    with Checkpoints(out / CHECKPOINTS, anchor_every=anchor_every) as checkpoints:
         state, progress, latest = trainer.start(), Progress(), checkpoints.latest()
         if latest is not None:
             state = checkpoints.state(latest, state)
@@ -104,6 +108,7 @@ def fit_model(config: Config, data: Data, fit: Fit, out: Path, tracker: Tracker,
             measure=lambda state, batch: display.costs(
                 trainer.cost(state, batch).flops * jax.device_count(), peak_flops_per_s(training.precision)
             ),
+            keep_bad=BadBatches(out, data.train, trainer).keep,
             progress=progress,
             stop=stop,
         )

@@ -18,6 +18,7 @@ from heimdall_jax.datasets import Data, load_data, load_test_data
 from heimdall_jax.delivery import Delivered, deliver
 from heimdall_jax.detecting import measure_detection
 from heimdall_jax.display import Display, Listener
+from heimdall_jax.doubts import with_doubts
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.evaluation.figures import error_against_clock
 from heimdall_jax.evaluation.summary import write_metrics
@@ -77,7 +78,7 @@ def train(
     remember_compilations(out.parent)
     with locked(out), Display(console, config.training.batch_size, listener) as display:
         tracker = open_tracker(config.tracking, out)
-        data = load_data(config, cache=_cache(config, out), progress=display.reading)
+        data = with_doubts(load_data(config, cache=_cache(config, out), progress=display.reading))
         _report(console, data)
         fit = prepare_fit(config, data)  # before the folder holds a run: what is refused here can be tried again
         start_tracking(tracker, config, out)

@@ -147,8 +147,8 @@ def record(config: Config, domain: Domain) -> dict[str, Any]:
     return {"config": asdict(config), "domain": asdict(domain)}
 
 
-def open_run(folder: Path) -> Run:
-    """The best model of a run, whether its training ended or goes on.
+def open_run(folder: Path, *, at_most: int | None = None) -> Run:
+    """The best model of a run, whether its training ended or goes on; or its newest state up to the step `at_most`.
 
     Raises:
         StorageError: It is no run folder, or no whole checkpoint is there.
@@ -157,7 +157,7 @@ def open_run(folder: Path) -> Run:
         cure = "Give the folder that train.py left; if it was stopped early, --resume it."
         raise StorageError(explain(f"run {folder}", got="no checkpoints", allowed="a run folder", cure=cure))
     with Checkpoints(folder / CHECKPOINTS, read_only=True) as checkpoints:
-        step = checkpoints.best()
+        step = checkpoints.best() if at_most is None else checkpoints.newest(at_most)
         if step is None:
             cure = "Let the training reach its first evaluation, or resume it."
             raise StorageError(

@@ -74,6 +74,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "assessment": EVERYTHING,
     "mapping": EVERYTHING,
     "fitting": EVERYTHING,
+    "bad_batches": EVERYTHING,
+    "doubts": EVERYTHING,
     "delivery": EVERYTHING,
     "shrinking": EVERYTHING,
     "detecting": EVERYTHING,

@@ -24,11 +24,13 @@ from heimdall_jax.sources.recordings import (
     metadata_name,
     parse_header,
 )
+from heimdall_jax.sources.stream_checks import is_dead
 from heimdall_jax.sources.time_axis import Dated, common_grid, on_grid, spare_samples
 from heimdall_jax.store import MissingObjectError, ObjectStore, checked_key
 
 MISSING = "recording missing in the store"
 BROKEN = "recording that is not complete, one-dimensional complex64"
+DEAD = "recording of one value for most of its time (a dead receiver)"
 OTHER_LENGTH = "recording of another length than the catalogue says"
 UNLIKE = "recording at another sample rate or length than its session's others"
 UNTIMED = "recording without timing metadata, timing masked"
@@ -155,7 +157,8 @@ def _samples(store: ObjectStore, measurement: Measurement, wanted: int | None) -
         return OTHER_LENGTH
     if wanted is not None and count < wanted:
         return shorter(wanted)
-    return np.frombuffer(data, np.complex64, min(count, (len(data) - offset) // SAMPLE_BYTES), offset)
+    iq_T = np.frombuffer(data, np.complex64, min(count, (len(data) - offset) // SAMPLE_BYTES), offset)
+    return DEAD if is_dead(iq_T) else iq_T
 
 
 def shorter(samples: int) -> str:

@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,22 +27,24 @@ class Checkpoints:
     Args:
         folder: Where they are; made if absent, unless read-only.
         read_only: Open beside a running training without touching its files.
+        anchor_every: Also keep the newest two whose step is a multiple of this, and the best up to each: `go_back`
+            then finds all as it was.
 
     Raises:
         StorageError: The folder cannot be used, or (from `save`, `wait`) the disk refuses; earlier steps stay whole.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        newest_and_best = policies.AnyPreservationPolicy(
-            [policies.LatestN(1), policies.BestN(get_metric_fn=_loss, reverse=True, n=1)]
-        )
+    def __init__(self, folder: Path, *, read_only: bool = False, anchor_every: int | None = None) -> None:
+        kept: list[Any] = [policies.LatestN(1), policies.BestN(get_metric_fn=_loss, reverse=True, n=1)]
+        if anchor_every is not None:
+            kept.append(_Anchors(anchor_every))
         options = (
             ocp.CheckpointManagerOptions(read_only=True, best_fn=_loss, best_mode="min")
             if read_only
             else ocp.CheckpointManagerOptions(
                 best_fn=_loss,
                 best_mode="min",
-                preservation_policy=newest_and_best,
+                preservation_policy=policies.AnyPreservationPolicy(kept),
                 cleanup_tmp_directories=True,
                 todelete_subdir=RETIRED,
             )
@@ -73,6 +76,18 @@ class Checkpoints:
     def latest(self) -> int | None:
         """Newest whole step, or None."""
         return self._manager.latest_step()
+
+    def newest(self, at_most: int) -> int | None:
+        """Newest whole step up to this one, or None."""
+        return max((step for step in self._manager.all_steps() if step <= at_most), default=None)
+
+    def go_back(self, step: int) -> None:
+        """Remove all steps after this one, the newest first: a kill meanwhile leaves a run that comes to it again."""
+        self.wait()
+        with _storage(self.folder):
+            for later in sorted((one for one in self._manager.all_steps() if one > step), reverse=True):
+                self._manager.delete(later)
+        self._delete_retired()
 
     def best(self) -> int | None:
         """Whole step with the lowest validation loss, or None."""
@@ -120,6 +135,19 @@ class Checkpoints:
         except StorageError:
             if error is None:
                 raise
+
+
+class _Anchors:
+    """Preserves the newest two steps that are multiples of `every`, and the best step up to each of them."""
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        anchors = [info.step for info in checkpoints if info.step % self._every == 0][-2:]
+        before = [[info for info in checkpoints if info.step <= anchor] for anchor in anchors]
+        best = [min(infos, key=lambda info: _loss(info.metrics)).step for infos in before]
+        return [info.step in {*anchors, *best} for info in checkpoints]
 
 
 class _storage:

@@ -40,11 +40,12 @@ class TrainState(NamedTuple):
 
 
 class StepReport(NamedTuple):
-    """What a step says: metrics, gradient norm, and whether its numbers were finite."""
+    """What a step says: metrics, gradient norm, whether its numbers were finite, and of each parameter its gradient."""
 
     metrics: Metrics
     gradient_norm: jax.Array
     finite: jax.Array
+    finite_leaves: jax.Array
 
 
 class Trainer:
@@ -201,7 +202,8 @@ class Trainer:
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         new = TrainState(state.step + 1, params, statistics, optimizer, average)
         kept = jax.tree.map(lambda fresh, old: jnp.where(finite, fresh, old), new, state)
-        return kept, StepReport(metrics, norm, finite)
+        squares = jnp.stack([optax.tree.norm(leaf, squared=True) for leaf in jax.tree.leaves(gradient)])
+        return kept, StepReport(metrics, norm, finite, jnp.isfinite(squares))
 
     def _keys(self, step: jax.Array) -> Any:
         """A key for each random stream of the model: `fold_in` of the stream's path, then of the step."""
