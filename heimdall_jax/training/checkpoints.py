@@ -72,11 +72,13 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """Newest whole step, or None."""
-        return self._manager.latest_step()
+        with _storage(self.folder):
+            return self._manager.latest_step()
 
     def best(self) -> int | None:
         """Whole step with the lowest validation loss, or None."""
-        return self._manager.best_step()
+        with _storage(self.folder):
+            return self._manager.best_step()
 
     def record(self, step: int) -> dict[str, Any]:
         """The JSON record of a step.
