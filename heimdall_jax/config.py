@@ -12,9 +12,10 @@ from typing import Any, Literal
 import yaml
 
 from heimdall_jax.credentials import refuse_secret
-from heimdall_jax.errors import ConfigError, StorageError, explain
+from heimdall_jax.errors import ConfigError, DataError, StorageError, explain
 from heimdall_jax.export_settings import ExportConfig
 from heimdall_jax.feature_settings import FeatureConfig, TimingConfig
+from heimdall_jax.outside import MAX_YAML_BYTES, parse_yaml, read_file
 from heimdall_jax.propagation import RadioMapConfig
 from heimdall_jax.store_settings import DataConfig, TrackingConfig
 from heimdall_jax.trees import build
@@ -131,6 +132,8 @@ SHARE = (
     "radio_map.missed",
 )
 """Ranges of the settings that no room checks itself."""
+MOST = {"model.receivers": 1000, "model.width": 8192, "model.depth": 200, "model.heads": 1024}
+"""A network beyond them fits no machine: a record that was altered must not ask for one."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,10 @@ class Config:
 
     def __post_init__(self) -> None:
         self.export.check(self.model.name, timing=self.model.timing)
+        for name, most in MOST.items():
+            value = getattr(self.model, name.removeprefix("model."))
+            if value > most:
+                raise ConfigError(explain(f"config {name}", got=value, allowed=f"up to {most}", cure="Lower it."))
         for name, url in self.urls().items():
             refuse_secret(f"config {name}", url)
         for names, low, high, allowed in (
@@ -243,15 +250,16 @@ def load(name_or_path: str) -> Config:
         cure = f"Did you mean {near[0]!r}?" if near else "Give a name or a .yaml file."
         raise ConfigError(explain("config", got=repr(name_or_path), allowed=sorted(NAMED), cure=cure))
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        tree = parse_yaml(read_file(path, MAX_YAML_BYTES, what=f"config file {path}"))
+    except UnicodeDecodeError as error:
         raise StorageError(
-            explain("config file", got=error, allowed="a readable YAML file", cure="Check the path.")
+            explain(f"config file {path}", got=error, allowed="a readable YAML file", cure="Check the path.")
         ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an impossible date or a huge number is a ValueError
-        problem = " ".join(str(error).split())
+    except DataError:
+        raise
+    except ValueError as error:
         raise ConfigError(
-            explain(f"config file {path}", got=problem, allowed="plain YAML", cure="Fix the syntax.")
+            explain(f"config file {path}", got=error, allowed="plain YAML", cure="Fix the syntax.")
         ) from error
     return from_tree({} if tree is None else tree)
 

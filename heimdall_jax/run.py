@@ -19,11 +19,13 @@ from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.export.bundle import write_atomically
 from heimdall_jax.models.build import build, input_names
 from heimdall_jax.models.recalibration import NEUTRAL
+from heimdall_jax.outside import parse_json, read_file
 from heimdall_jax.revision import code_revision
-from heimdall_jax.run_folder import CONFIG, TRACKED, TrackedNote, read_note, write_note
+from heimdall_jax.run_folder import CONFIG, MAX_NOTE_BYTES, TRACKED, TrackedNote, read_note, write_note
 from heimdall_jax.tracking.trackers import Tracker
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.step import Trainer, TrainState
+from heimdall_jax.trees import build as build_tree
 from heimdall_jax.types import Domain
 
 CHECKPOINTS = "checkpoints"
@@ -164,12 +166,21 @@ def open_run(folder: Path, *, at_most: int | None = None) -> Run:
                 explain(f"run {folder}", got="no evaluated checkpoint", allowed="at least one", cure=cure)
             )
         saved = checkpoints.record(step)
-        config = configs.from_tree(saved["config"])
-        domain = _domain(saved["domain"])
+        config, domain = _recorded(saved, folder)
         trainer = make_trainer(config, make_model(config, domain), total_steps=1)
         coefficients, doubt_m = _recalibration(folder, step)
         state = trainer.recalibrated(checkpoints.state(step, trainer.start()), coefficients)
         return Run(folder, config, domain, trainer, state, step, doubt_m)
+
+
+def _recorded(saved: dict[str, Any], folder: Path) -> tuple[Config, Domain]:
+    """What `record` kept beside a checkpoint."""
+    try:
+        return configs.from_tree(saved["config"]), _domain(saved["domain"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        got, cure = f"a record that says {error!r}", "Train the run again."
+        allowed = "the config and the domain of a model"
+        raise StorageError(explain(f"checkpoint of {folder}", got=got, allowed=allowed, cure=cure)) from error
 
 
 def save_recalibration(run: Run, coefficients: Sequence[float], doubt_m: float) -> None:
@@ -188,20 +199,24 @@ def _recalibration(folder: Path, step: int) -> tuple[Sequence[float], float]:
     if not path.exists():
         return NEUTRAL, math.inf
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = parse_json(read_file(path, MAX_NOTE_BYTES))
         values, doubt_m = [float(value) for value in kept["coefficients"]], float(kept["doubt_m"])
         if len(values) != len(NEUTRAL) or not all(map(math.isfinite, (*values, doubt_m))):
             raise ValueError(values)
         return (values, doubt_m) if kept["step"] == step else (NEUTRAL, math.inf)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         cure = "Resume the run with --resume, which makes it again."
         allowed = f"a step, {len(NEUTRAL)} numbers and a radius"
         raise StorageError(explain(str(path), got=repr(error), allowed=allowed, cure=cure)) from error
 
 
 def _domain(tree: dict[str, Any]) -> Domain:
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
-    return Domain(**fields)
+    held = build_tree(Domain, tree, "domain.")
+    sizes = {"origin_deg": 2, "position_mean_m": 2, "position_box_m": 4}
+    for name, size in sizes.items():
+        if len(getattr(held, name)) != size:
+            raise ValueError(f"{name} {getattr(held, name)}")
+    return held
 
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any], where: str = "") -> list[str]:

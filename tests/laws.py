@@ -14,6 +14,7 @@ PACKAGE = "heimdall_jax"
 
 BASE = {
     "errors",
+    "outside",
     "patience",
     "credentials",
     "stopping",
@@ -28,6 +29,7 @@ EVERYTHING = None
 MAY_IMPORT: dict[str, set[str] | None] = {
     # One direction: sources, features, models, training, evaluation, export, registry.
     "errors": set(),
+    "outside": {"errors"},
     "patience": {"errors"},
     "credentials": {"errors"},
     "stopping": set(),
@@ -41,6 +43,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "export_settings": {"errors"},
     "config": {
         "errors",
+        "outside",
         "credentials",
         "trees",
         "worlds",
@@ -54,8 +57,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "store": BASE | {"store_s3"},
     "revision": set(),
     "tracking": BASE,
-    "run_folder": {"errors", "export"},
-    "run_lock": {"errors"},
+    "run_folder": {"errors", "outside", "export"},
+    "run_lock": {"errors", "outside"},
     "publishing": BASE | {"export", "registry", "run_folder", "store", "tracking"},
     "handover": BASE | {"run_folder", "run_lock", "revision", "export", "tracking", "publishing", "registry"},
     "display": BASE,
@@ -104,7 +107,7 @@ DOORS = {
     "apache_beam": "sources/beam.py",
 }
 NO_JAX = (
-    *("sources", "registry", "types", "errors", "config", "worlds", "feature_settings", "propagation"),
+    *("sources", "registry", "types", "errors", "outside", "config", "worlds", "feature_settings", "propagation"),
     *("trees", "geodesy", "export_settings", "store_settings"),
     *("store", "store_s3", "patience", "credentials", "revision", "tracking"),
     *("run_folder", "run_lock", "publishing", "handover", "stopping", "jobs"),

@@ -75,7 +75,8 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """Newest whole step, or None."""
-        return self._manager.latest_step()
+        with _storage(self.folder):
+            return self._manager.latest_step()
 
     def newest(self, at_most: int) -> int | None:
         """Newest whole step up to this one, or None."""
@@ -91,7 +92,8 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Whole step with the lowest validation loss, or None."""
-        return self._manager.best_step()
+        with _storage(self.folder):
+            return self._manager.best_step()
 
     def record(self, step: int) -> dict[str, Any]:
         """The JSON record of a step.
