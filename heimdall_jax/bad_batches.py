@@ -113,7 +113,7 @@ class Replayed:
     gradients_not_finite: tuple[str, ...]
 
 
-def load(run: Path, number: int) -> tuple[Sample, dict[str, Any]]:
+def load(run: str | Path, number: int) -> tuple[Sample, dict[str, Any]]:
     """A batch as its step got it, and what is known about it.
 
     Raises:
@@ -129,7 +129,7 @@ def load(run: Path, number: int) -> tuple[Sample, dict[str, Any]]:
         raise StorageError(explain(f"bad batch {path}", got=error, allowed=there or "none here", cure=cure)) from error
 
 
-def replay(run: Path, number: int, batch: Sample | None = None) -> Replayed:
+def replay(run: str | Path, number: int, batch: Sample | None = None) -> Replayed:
     """Make a kept batch's step again, or that of a changed `batch`, from the newest checkpoint up to it.
 
     Nothing of the run changes. Devices must divide the batch.
