@@ -51,21 +51,23 @@ def prepare_fit(config: Config, data: Data) -> Fit:
     assert validation is not None
     steps_per_epoch = -(-len(train) // config.training.batch_size)
     total_steps = config.training.epochs * steps_per_epoch
+    model = make_model(config, data.domain)
+    held_out = None
+    if isinstance(model, RadioMapNet):
+        held_out, total_steps = fill_map(model, config, data), 0  # that was all
+    trainer = make_trainer(config, model, total_steps)
     batches = training_batches(
         train,
         batch_size=config.training.batch_size,
         augmentation=config.augmentation,
         seed=config.seed,
-        total_steps=total_steps,
+        total_steps=config.training.epochs * steps_per_epoch,
         radio_map=radio_map(config, train),
         close_ranks=takes_any_order(config),
         fresh=fresh_samples(config),
+        rows=trainer.rows,
     )
-    model = make_model(config, data.domain)
-    held_out = None
-    if isinstance(model, RadioMapNet):
-        held_out, total_steps = fill_map(model, config, data), 0  # that was all
-    return Fit(make_trainer(config, model, total_steps), batches, steps_per_epoch, total_steps, held_out)
+    return Fit(trainer, batches, steps_per_epoch, total_steps, held_out)
 
 
 def fit_model(config: Config, data: Data, fit: Fit, out: Path, tracker: Tracker, display: Display, stop: Stop) -> None:
@@ -80,7 +82,7 @@ def fit_model(config: Config, data: Data, fit: Fit, out: Path, tracker: Tracker,
     validation, training, trainer = data.validation, config.training, fit.trainer
 
     def validate(state: TrainState) -> dict[str, float]:
-        metrics = trainer.evaluate(state, batches_of(config, validation))
+        metrics = trainer.evaluate(state, batches_of(config, validation, trainer.rows))
         trim()
         return metrics
 

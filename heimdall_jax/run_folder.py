@@ -54,6 +54,11 @@ def write_note(folder: Path, note: TrackedNote) -> None:
     write_atomically(folder / TRACKED, json.dumps(asdict(note)).encode())
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether a folder holds a run, which can be resumed."""
+    return (folder / CONFIG).exists()
+
+
 def is_finished(folder: Path) -> bool:
     """Whether a run went to its end: the export's manifest is written when metrics and model are."""
     return all((folder / name).exists() for name in (METRICS, MODEL, MANIFEST))
