@@ -14,6 +14,7 @@ from heimdall_jax.assessment import batches_of, correction, correction_of, takes
 from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data, fresh_samples
 from heimdall_jax.display import Display
+from heimdall_jax.hosts import Hosts
 from heimdall_jax.mapping import fill_map, radio_map
 from heimdall_jax.memory import trim
 from heimdall_jax.models.radio_map import RadioMapNet
@@ -70,8 +71,17 @@ def prepare_fit(config: Config, data: Data) -> Fit:
     return Fit(trainer, batches, steps_per_epoch, total_steps, held_out)
 
 
-def fit_model(config: Config, data: Data, fit: Fit, out: Path, tracker: Tracker, display: Display, stop: Stop) -> None:
-    """Train from the run's last checkpoint, or from the start, to the end.
+def fit_model(
+    config: Config,
+    data: Data,
+    fit: Fit,
+    out: Path,
+    tracker: Tracker,
+    display: Display,
+    stop: Stop,
+    hosts: Hosts | None = None,
+) -> None:
+    """Train from the run's last checkpoint, or from the start, to the end; all of several processes together.
 
     Raises:
         NonFiniteError: A step gave NaN or Inf; the last checkpoint is good.
@@ -92,6 +102,9 @@ def fit_model(config: Config, data: Data, fit: Fit, out: Path, tracker: Tracker,
         if latest is not None:
             state = checkpoints.state(latest, state)
             progress = Progress(**checkpoints.record(latest)["progress"])
+        if hosts is not None:
+            trainer.compile(state, fit.batches[0], next(batches_of(config, validation, trainer.rows)))
+            hosts.meet("compiled")
         loop = Loop(
             trainer=trainer,
             batches=lambda start: iterate(fit.batches, start, training.prefetch),

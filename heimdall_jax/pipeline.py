@@ -93,7 +93,7 @@ def train(
         fit = prepare_fit(config, data)  # before the folder holds a run: what is refused here can be tried again
         start_tracking(tracker, config, out)
         with _ending(tracker):
-            fit_model(config, data, fit, out, tracker, display, stop or Stop())
+            fit_model(config, data, fit, out, tracker, display, stop or Stop(), hosts)
             give_back()
             run = recalibrated(out, data, fit.held_out)
             metrics = measure(run, data, own=data)
@@ -117,7 +117,7 @@ def _follow(config: Config, out: Path, stop: Stop, hosts: Hosts) -> dict[str, An
     remember_compilations(out.parent)
     data = load_data(config, cache=_cache(config, out))
     with Display(quiet, config.training.batch_size) as display:
-        fit_model(config, data, prepare_fit(config, data), out, NoopTracker(), display, stop)
+        fit_model(config, data, prepare_fit(config, data), out, NoopTracker(), display, stop, hosts)
     hosts.await_first(DONE)
     return {}
 

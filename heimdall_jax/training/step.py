@@ -132,6 +132,12 @@ class Trainer:
         """Of a step, on one device, from the arrays or the `shapes` of what it takes; the step is then compiled."""
         return cost(self.step.lower(state, batch).compile())
 
+    def compile(self, state: TrainState, train: Sample, validation: Sample) -> None:
+        """Make the programs that the loop calls, from one batch of each kind."""
+        self.step.lower(state, self.place(train)).compile()
+        with self._precision():
+            self._forward.lower(state, self.place(validation), 0).compile()
+
     def learning_rate(self, step: int) -> float:
         """Of a step."""
         with jax.numpy_dtype_promotion("standard"):

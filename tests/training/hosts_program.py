@@ -110,7 +110,7 @@ def held_share(state: Any) -> float:
 def fitted(asked: Asked) -> None:
     launch = None if asked.launch is None else Launch(*asked.launch)
     out = Path(asked.out)
-    with joined(launch, STOP):
+    with joined(launch, STOP) as hosts:
         remember_compilations(out.parent)
         config, data = config_of(asked), data_of()
         fit = prepare_fit(config, data)
@@ -127,7 +127,7 @@ def fitted(asked: Asked) -> None:
         fit.trainer.place = watched
         tracker.start("hosts", {})
         try:
-            fit_model(config, data, fit, out, tracker, Display(Console(quiet=True), 1), STOP)
+            fit_model(config, data, fit, out, tracker, Display(Console(quiet=True), 1), STOP, hosts)
         finally:
             tracker.finish()
             tell(tracker, placed, fit, out)

@@ -152,7 +152,7 @@ def test_the_same_hosts_go_on_to_the_same_bits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_lost_process_ends_the_others_with_the_cure(tmp_path: Path, victim: int) -> None:
-    launched = Launched(tmp_path / "run", [1, 1, 1], steps=2000, pause_s=0.1)
+    launched = Launched(tmp_path / "run", [2, 1, 1], steps=2000, pause_s=0.1)
     launched.until_saved(0)
     launched.processes[victim].kill()
     ended = launched.end(timeout_s=60)
