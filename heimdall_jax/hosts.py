@@ -61,7 +61,7 @@ class Hosts:
             time.sleep(PERIOD_S / 5)
 
     def meet(self, key: str) -> None:
-        """Wait for all: on CPUs, JAX gives up on a process that comes to their first sum half a minute after another."""
+        """Wait for all: on CPUs JAX gives up on a process that comes to their first sum 30 s after another."""
         self.tell(f"{key}-{self.index}")
         while sum(said.startswith(f"{key}-") for said in self._said) < self.count:
             time.sleep(PERIOD_S / 5)

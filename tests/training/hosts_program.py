@@ -130,7 +130,8 @@ def fitted(asked: Asked) -> None:
             fit_model(config, data, fit, out, tracker, Display(Console(quiet=True), 1), STOP, hosts)
         finally:
             tracker.finish()
-            tell(tracker, placed, fit, out)
+            if placed:
+                tell(tracker, placed, fit, out)
 
 
 def tell(tracker: MemoryTracker, placed: list[list[int]], fit: Fit, out: Path) -> None:
