@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from heimdall_jax.assessment import batches_of, correction, correction_of, takes_any_order
-from heimdall_jax.config import Config
+from heimdall_jax.config import Config, TrainingConfig
 from heimdall_jax.datasets import Data, fresh_samples
 from heimdall_jax.display import Display
 from heimdall_jax.hosts import Hosts
@@ -27,7 +27,7 @@ from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.cost import peak_flops_per_s
 from heimdall_jax.training.loop import Loop, Progress
 from heimdall_jax.training.map_fit import HeldOut
-from heimdall_jax.training.step import Trainer, TrainState
+from heimdall_jax.training.step import DeviceBatch, Trainer, TrainState
 
 
 class Fit(NamedTuple):
@@ -98,10 +98,7 @@ def fit_model(
 
     display.epochs(fit.steps_per_epoch)
     with Checkpoints(out / CHECKPOINTS) as checkpoints:
-        state, progress, latest = trainer.start(), Progress(), checkpoints.latest()
-        if latest is not None:
-            state = checkpoints.state(latest, state)
-            progress = Progress(**checkpoints.record(latest)["progress"])
+        state, progress = _last(checkpoints, trainer)
         if hosts is not None:
             trainer.compile(state, fit.batches[0], next(batches_of(config, validation, trainer.rows)))
             hosts.meet("compiled")
@@ -116,13 +113,27 @@ def fit_model(
             evaluate_every=max(1, round(fit.steps_per_epoch / training.evaluations_per_epoch)),
             record=record(config, data.domain),
             display=display,
-            measure=lambda state, batch: display.costs(
-                trainer.cost(state, batch).flops * jax.device_count(), peak_flops_per_s(training.precision)
-            ),
+            measure=lambda state, batch: _measure(trainer, state, batch, training, display),
             progress=progress,
             stop=stop,
         )
         loop.run(state)
+
+
+def _measure(
+    trainer: Trainer, state: TrainState, batch: DeviceBatch, training: TrainingConfig, display: Display
+) -> None:
+    """Tell what a step takes, and what the devices can do."""
+    flops = trainer.cost(state, batch).flops * jax.device_count()
+    display.costs(flops, peak_flops_per_s(training.precision))
+
+
+def _last(checkpoints: Checkpoints, trainer: Trainer) -> tuple[TrainState, Progress]:
+    """Where training goes on, or begins."""
+    state, latest = trainer.start(), checkpoints.latest()
+    if latest is None:
+        return state, Progress()
+    return checkpoints.state(latest, state), Progress(**checkpoints.record(latest)["progress"])
 
 
 def recalibrated(out: Path, data: Data, held_out: HeldOut | None) -> Run:

@@ -37,6 +37,7 @@ from heimdall_jax.run import make_model, make_trainer
 from heimdall_jax.stopping import Stop
 from heimdall_jax.tracking.trackers import MemoryTracker
 from heimdall_jax.training.dataset import HeimdallDataset, fit_domain
+from heimdall_jax.training.step import Trainer
 from tests.training.conftest import ORIGIN, RECEIVERS, Sessions
 
 ROWS = 60
@@ -107,6 +108,33 @@ def held_share(state: Any) -> float:
     return sum(leaf.addressable_data(0).nbytes for leaf in leaves) / sum(leaf.nbytes for leaf in leaves)
 
 
+def watched(trainer: Trainer, asked: Asked) -> list[list[int]]:
+    """Grows by the sample numbers of each training batch that the trainer places; slow, or failing, as asked."""
+    placed: list[list[int]] = []
+    place = trainer.place
+
+    def watching(batch: Any, wish: int = 0) -> Any:
+        time.sleep(asked.pause_s)
+        if len(placed) == asked.fails_at:
+            raise DataError("a recording is not what it was")
+        placed.append([int(index) for index in batch["index"]])
+        return place(batch, wish)
+
+    def unwatched(method: Any) -> Any:
+        def call(*given: Any) -> Any:
+            trainer.place = place
+            try:
+                return method(*given)
+            finally:
+                trainer.place = watching
+
+        return call
+
+    trainer.place = watching
+    trainer.evaluate, trainer.compile = unwatched(trainer.evaluate), unwatched(trainer.compile)
+    return placed
+
+
 def fitted(asked: Asked) -> None:
     launch = None if asked.launch is None else Launch(*asked.launch)
     out = Path(asked.out)
@@ -115,16 +143,7 @@ def fitted(asked: Asked) -> None:
         config, data = config_of(asked), data_of()
         fit = prepare_fit(config, data)
         fit = in_double(config, data, fit) if asked.double else fit
-        tracker, placed, place = MemoryTracker(), [], fit.trainer.place
-
-        def watched(batch: Any, wish: int = 0) -> Any:
-            time.sleep(asked.pause_s)
-            if len(placed) == asked.fails_at:
-                raise DataError("a recording is not what it was")
-            placed.append([int(index) for index in batch["index"]])
-            return place(batch, wish)
-
-        fit.trainer.place = watched
+        tracker, placed = MemoryTracker(), watched(fit.trainer, asked)
         tracker.start("hosts", {})
         try:
             fit_model(config, data, fit, out, tracker, Display(Console(quiet=True), 1), STOP, hosts)
