@@ -100,7 +100,7 @@ def fit_model(
     with Checkpoints(out / CHECKPOINTS) as checkpoints:
         state, progress = _last(checkpoints, trainer)
         if hosts is not None:
-            trainer.compile(state, fit.batches[0], next(batches_of(config, validation, trainer.rows)))
+            trainer.compile(state, next(iterate(fit.batches, 0, 0)), next(batches_of(config, validation, trainer.rows)))
             hosts.meet("compiled")
         loop = Loop(
             trainer=trainer,

@@ -139,7 +139,7 @@ def make_model(config: Config, domain: Domain) -> nnx.Module:
 
 
 def make_trainer(
-    config: Config, model: nnx.Module, total_steps: int, *, devices: Sequence[jax.Device] | None = None
+    config: Config, model: nnx.Module, total_steps: int, *, devices: Sequence[Any] | None = None
 ) -> Trainer:
     """The jitted functions of a config's model, on all devices of all processes where none are given."""
     given: dict[str, Any] = {"total_steps": total_steps, "seed": config.seed, "inputs": input_names(config.model)}

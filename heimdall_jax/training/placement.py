@@ -25,7 +25,7 @@ class Placement:
         devices: Those of the mesh; all of all processes if None.
     """
 
-    def __init__(self, sharding: Sharding = "replicated", devices: Sequence[jax.Device] | None = None) -> None:
+    def __init__(self, sharding: Sharding = "replicated", devices: Sequence[Any] | None = None) -> None:
         chosen = jax.devices() if devices is None else list(devices)
         self.mesh = jax.make_mesh((len(chosen),), (AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
         self.everywhere = NamedSharding(self.mesh, PartitionSpec())

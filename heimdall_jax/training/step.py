@@ -73,7 +73,7 @@ class Trainer:
         total_steps: int,
         seed: int,
         inputs: tuple[str, ...],
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Any] | None = None,
     ) -> None:
         self.placement = Placement(config.sharding, devices)
         if config.batch_size % self.placement.size:
