@@ -32,6 +32,7 @@ def bytes_on_one_device(tree) -> int:
     return sum(leaf.addressable_data(0).nbytes for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 def test_a_state_that_is_cut_trains_alike_in_an_eighth_of_the_memory(data: HeimdallDataset):
     batches = training_batches(data, batch_size=16, augmentation=AugmentationConfig(), seed=1)
     losses, held = {}, {}
