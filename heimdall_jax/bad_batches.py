@@ -34,15 +34,19 @@ MAY_BE_INFINITE = "clock_sigma_s"
 class BadBatches:
     """Keeps batches in `RUN/bad_batches`, each as `NUMBER.npz`, what the step got, and `NUMBER.json` about it.
 
+    Of several processes each keeps the rows that it has, as `NUMBER-PART`.
+
     Args:
         run: Folder of the run.
         train: The data set that indices in a batch are of.
         trainer: Knows what a step gets, and its parameters.
+        part: Index of this process among several; None where it is alone.
     """
 
     run: Path
     train: HeimdallDataset
     trainer: Trainer
+    part: int | None = None
 
     def keep(self, bad: BadStep) -> str:
         """Write a batch; says the first of its sessions and where it is, to go on after `from samples …`.
@@ -50,7 +54,8 @@ class BadBatches:
         Raises:
             StorageError: The folder cannot be written.
         """
-        path = self.run / FOLDER / f"{bad.number}.npz"
+        part = "" if self.part is None else f"-{self.part}"
+        path = self.run / FOLDER / f"{bad.number}{part}.npz"
         got = {key: bad.batch[key] for key in (*self.trainer.inputs, *LABELS)}
         stream = io.BytesIO()
         np.savez(stream, allow_pickle=False, **got)

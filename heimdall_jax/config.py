@@ -86,6 +86,8 @@ class TrainingConfig:
     """Share of fixes that the loss takes for lost, as far off as powers alone would be; for networks that fuse."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the steps compute in; weights, optimizer and loss are float32, and so is what a trained network answers."""
+    sharding: Literal["replicated", "fsdp"] = "replicated"
+    """Parameters and moments whole on each device, or each large one cut among all of them (fully sharded)."""
     rematerialise: bool = False
     """Compute activations inside of blocks a second time for the gradient instead of keeping them: slower, smaller."""
     patience: int = 20

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 from flax import nnx
 
 from heimdall_jax import config as configs
@@ -139,9 +140,12 @@ def make_model(config: Config, domain: Domain) -> nnx.Module:
     return build(config.model, domain, rngs, n_mels=config.features.n_mels, radio_map=config.radio_map)
 
 
-def make_trainer(config: Config, model: nnx.Module, total_steps: int) -> Trainer:
-    """The jitted functions of a config's model."""
-    return Trainer(model, config.training, total_steps=total_steps, seed=config.seed, inputs=input_names(config.model))
+def make_trainer(
+    config: Config, model: nnx.Module, total_steps: int, *, devices: Sequence[Any] | None = None
+) -> Trainer:
+    """The jitted functions of a config's model, on all devices of all processes where none are given."""
+    given: dict[str, Any] = {"total_steps": total_steps, "seed": config.seed, "inputs": input_names(config.model)}
+    return Trainer(model, config.training, devices=devices, **given)
 
 
 def record(config: Config, domain: Domain) -> dict[str, Any]:
@@ -151,6 +155,8 @@ def record(config: Config, domain: Domain) -> dict[str, Any]:
 
 def open_run(folder: Path, *, at_most: int | None = None) -> Run:
     """The best model of a run, whether its training ended or goes on; or its newest state up to the step `at_most`.
+
+    It is whole on each of this process's devices.
 
     Raises:
         StorageError: It is no run folder, or no whole checkpoint is there.
@@ -167,7 +173,11 @@ def open_run(folder: Path, *, at_most: int | None = None) -> Run:
             )
         saved = checkpoints.record(step)
         config, domain = _recorded(saved, folder)
-        trainer = make_trainer(config, make_model(config, domain), total_steps=1)
+        whole = dataclasses.replace(config.training, sharding="replicated")
+        model = make_model(config, domain)
+        trainer = make_trainer(
+            dataclasses.replace(config, training=whole), model, total_steps=1, devices=jax.local_devices()
+        )
         coefficients, doubt_m = _recalibration(folder, step)
         state = trainer.recalibrated(checkpoints.state(step, trainer.start()), coefficients)
         return Run(folder, config, domain, trainer, state, step, doubt_m)

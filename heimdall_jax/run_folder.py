@@ -75,6 +75,11 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return tree
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether a folder holds a run, which can be resumed."""
+    return (folder / CONFIG).exists()
+
+
 def is_finished(folder: Path) -> bool:
     """Whether a run went to its end: the export's manifest is written when metrics and model are."""
     return all((folder / name).exists() for name in (METRICS, MODEL, MANIFEST))

@@ -33,6 +33,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "patience": {"errors"},
     "credentials": {"errors"},
     "stopping": set(),
+    "launch": set(),
+    "hosts": {"errors", "launch", "stopping"},
     "compilations": set(),
     "types": {"errors"},
     "trees": {"errors"},
@@ -91,7 +93,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "locating_model": EVERYTHING,
     "run": EVERYTHING,
     "benchmarks": EVERYTHING,
-    "command": BASE | {"pipeline"},
+    "command": BASE | {"pipeline", "launch"},
     "jobs": BASE
     | {"pipeline", "delivery", "publishing", "run", "run_folder", "run_lock", "export", "registry"}
     | {"command", "store", "trees"},
@@ -110,7 +112,7 @@ NO_JAX = (
     *("sources", "registry", "types", "errors", "outside", "config", "worlds", "feature_settings", "propagation"),
     *("trees", "geodesy", "export_settings", "store_settings"),
     *("store", "store_s3", "patience", "credentials", "revision", "tracking"),
-    *("run_folder", "run_lock", "publishing", "handover", "stopping", "jobs"),
+    *("run_folder", "run_lock", "publishing", "handover", "stopping", "launch", "jobs"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}
 PURE = ("features", "models")

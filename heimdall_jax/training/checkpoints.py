@@ -24,9 +24,11 @@ RETIRED = ".retired"
 class Checkpoints:
     """Steps of a run, each a state (a pytree of arrays) and a record (JSON).
 
+    Of several processes each writes the parts of arrays that it holds, and all of them call all methods alike.
+
     Args:
         folder: Where they are; made if absent, unless read-only.
-        read_only: Open beside a running training without touching its files.
+        read_only: Open beside a running training without touching its files; of several processes, by this one alone.
         anchor_every: Also keep the newest two whose step is a multiple of this, and the best up to each: `go_back`
             then finds all as it was.
 
@@ -39,7 +41,9 @@ class Checkpoints:
         if anchor_every is not None:
             kept.append(_Anchors(anchor_every))
         options = (
-            ocp.CheckpointManagerOptions(read_only=True, best_fn=_loss, best_mode="min")
+            ocp.CheckpointManagerOptions(
+                read_only=True, best_fn=_loss, best_mode="min", multiprocessing_options=_this_one_alone()
+            )
             if read_only
             else ocp.CheckpointManagerOptions(
                 best_fn=_loss,
@@ -55,7 +59,7 @@ class Checkpoints:
                 raise FileNotFoundError(errno.ENOENT, "no such folder", str(self.folder))
             if self.folder.exists() and not self.folder.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, "a file is in its place", str(self.folder))
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            self._manager = _Manager(self.folder, options=options)
         self._delete_retired()
 
     def save(self, step: int, state: Any, record: dict[str, Any], validation_loss: float | None) -> None:
@@ -123,7 +127,7 @@ class Checkpoints:
 
     def _delete_retired(self) -> None:
         """Only while nothing is being written: Orbax moves a step there once the one that replaces it is whole."""
-        if not self._read_only:
+        if not self._read_only and jax.process_index() == 0:
             shutil.rmtree(self.folder / RETIRED, ignore_errors=True)
 
     def __enter__(self) -> Checkpoints:
@@ -137,6 +141,13 @@ class Checkpoints:
         except StorageError:
             if error is None:
                 raise
+
+
+class _Manager(ocp.CheckpointManager):
+    """Saves when it is told to: the loop knows of stops, and JAX's preemption service would take SIGTERM from it."""
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
 
 
 class _Anchors:
@@ -175,6 +186,14 @@ class _storage:
             what, allowed = f"checkpoint {self._folder / str(self._step)}", "a whole step of this model"
             cure = "Remove that folder; --resume then goes on from the other step kept, or from the start."
         raise StorageError(explain(what, got=text[:300], allowed=allowed, cure=cure)) from error
+
+
+def _this_one_alone() -> ocp.options.MultiprocessingOptions:
+    """For what one of several processes does: nobody is waited for."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(own, active_processes={own}, barrier_sync_key_prefix=f"process-{own}")
 
 
 def _loss(metrics: dict[str, float]) -> float:

@@ -17,6 +17,9 @@ from heimdall_jax.training.spikes import BadStep, Progress, RollBack, SpikeWatch
 from heimdall_jax.training.step import DeviceBatch, StepReport, Trainer, TrainState
 from heimdall_jax.types import Sample
 
+SAVE = 1
+"""What is wished of all processes where it is no signal's number; above it, to stop."""
+
 
 @runtime_checkable
 class Display(Protocol):
@@ -51,6 +54,9 @@ class Loop:
         keep_bad: Keeps the batch of a step that went wrong; says where, and whose it is.
         clock: Seconds; a fake one in tests.
         stop: Asked once a step.
+
+    Of several processes each sends what it wants of all, a stop or a save, along with a batch, and takes heed of what
+    comes back with the step's report: all of them learn it before the same step.
     """
 
     trainer: Trainer
@@ -68,6 +74,8 @@ class Loop:
     clock: Callable[[], float] = time.monotonic
     progress: Progress = field(default_factory=Progress)
     stop: Stop = field(default_factory=Stop)
+    _wished: int = field(default=0, init=False)
+    _saved_step: int = field(default=-1, init=False)
 
     def run(self, state: TrainState) -> TrainState:
         """Train from `state` to the end or until patience runs out; returns the last state.
@@ -100,12 +108,16 @@ class Loop:
                 self.progress.judge(step, validation["loss"])
                 self.tracker.log(step, {f"validation/{key}": value for key, value in validation.items()})
                 self.display.validated(step, validation)
-            stopped_by = self.stop.asked()
+            wish = self._wish(saved_at)
+            if self.trainer.placement.processes == 1:
+                self._wished = wish
+            stopped_by = self._wished if self._wished > SAVE else None
             unsaved = (stopped_by is not None or watch.is_anchor(step)) and self.checkpoints.latest() != step
-            if validation is not None or unsaved or self.clock() - saved_at >= self.config.checkpoint_seconds:
+            if validation is not None or unsaved or self._wished == SAVE:
                 pending = self._log(pending, recent)
                 self._save(step, state, validation)
-                saved_at = self.clock()
+                saved_at, self._saved_step = self.clock(), step
+                self._wished = 0 if self._wished == SAVE else self._wished
             if stopped_by is not None:
                 self.checkpoints.wait()
                 raise KeyboardInterrupt(stopped_by)
@@ -113,7 +125,7 @@ class Loop:
                 break
             batch = next(batches)
             recent.append((step, batch))
-            placed = self.trainer.place(batch)
+            placed = self.trainer.place(batch, wish)
             if step == first:
                 self.measure(state, placed)
             state, report = self.trainer.step(state, placed)
@@ -123,12 +135,18 @@ class Loop:
         self.checkpoints.wait()
         return state
 
+    def _wish(self, saved_at: float) -> int:
+        """The signal by which this process should stop, `SAVE` if it has not saved for long, or 0."""
+        return self.stop.asked() or SAVE * (self.clock() - saved_at >= self.config.checkpoint_seconds)
+
     def _log(self, pending: tuple[int, StepReport] | None, recent: deque[tuple[int, Sample]]) -> None:
         """Log a finished step; stop if its numbers were not finite, go back where that or a loss spike allows it."""
         if pending is None:
             return
         step, report = pending
         metrics = {f"train/{key}": value for key, value in report.metrics.compute().items()}
+        if report.wish is not None and (wish := int(report.wish)) > (SAVE if step < self._saved_step else 0):
+            self._wished = max(self._wished, wish)
         metrics["train/gradient_norm"] = float(report.gradient_norm)
         metrics["train/learning_rate"] = self.trainer.learning_rate(step)
         watch, loss = SpikeWatch.of(self.config), metrics["train/loss"]
