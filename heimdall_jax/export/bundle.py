@@ -97,8 +97,8 @@ def read_bundle(path: Path) -> Bundle:
         ExportError: Either is missing, unreadable, altered or of another kind; the message says which.
     """
     model_path = path / "model.onnx" if path.is_dir() else path
-    manifest = _read(model_path.with_name(MANIFEST), ExportError, MAX_MANIFEST_BYTES)
-    return verify_bundle(model_path, _read(model_path, ExportError, MAX_MODEL_BYTES), manifest)
+    model = _read(model_path, ExportError, MAX_MODEL_BYTES)
+    return verify_bundle(model_path, model, _read(model_path.with_name(MANIFEST), ExportError, MAX_MANIFEST_BYTES))
 
 
 def verify_bundle(path: Path, model: bytes, manifest_json: bytes) -> Bundle:
