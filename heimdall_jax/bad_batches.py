@@ -88,7 +88,7 @@ def not_finite(batch: Sample, sessions: Sequence[str]) -> dict[str, list[str]]:
     for key, values in batch.items():
         if np.issubdtype(values.dtype, np.floating):
             wrong = np.isnan(values) if key == MAY_BE_INFINITE else ~np.isfinite(values)
-            rows = np.flatnonzero(wrong.reshape(len(values), -1).any(axis=1))
+            rows = np.flatnonzero(wrong.reshape(len(values), -1).any(axis=1)).tolist()
             found[key] = [sessions[row] for row in rows]
     return {key: names for key, names in found.items() if names}
 

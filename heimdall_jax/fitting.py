@@ -30,6 +30,7 @@ from heimdall_jax.training.loop import Loop
 from heimdall_jax.training.map_fit import HeldOut
 from heimdall_jax.training.spikes import Progress, SpikeWatch
 from heimdall_jax.training.step import DeviceBatch, Trainer, TrainState
+from heimdall_jax.types import Sample
 
 
 class Fit(NamedTuple):
@@ -104,8 +105,7 @@ def fit_model(
     with Checkpoints(out / CHECKPOINTS, anchor_every=anchor_every) as checkpoints:
         state, progress = _last(checkpoints, trainer)
         if hosts is not None:
-            trainer.compile(state, next(iterate(fit.batches, 0, 0)), next(batches_of(config, validation, trainer.rows)))
-            hosts.meet("compiled")
+            _compile(fit, state, next(batches_of(config, validation, trainer.rows)), hosts)
         loop = Loop(
             trainer=trainer,
             batches=lambda start: iterate(fit.batches, start, training.prefetch),
@@ -131,6 +131,12 @@ def _measure(
     """Tell what a step takes, and what the devices can do."""
     flops = trainer.cost(state, batch).flops * jax.device_count()
     display.costs(flops, peak_flops_per_s(training.precision))
+
+
+def _compile(fit: Fit, state: TrainState, evaluated: Sample, hosts: Hosts) -> None:
+    """Before the first step, and wait for all: they then come to their first sum at once."""
+    fit.trainer.compile(state, next(iterate(fit.batches, 0, 0)), evaluated)
+    hosts.meet("compiled")
 
 
 def _last(checkpoints: Checkpoints, trainer: Trainer) -> tuple[TrainState, Progress]:

@@ -152,7 +152,8 @@ def _metadata(data: bytes, where: str) -> dict[str, Any]:
 
 
 def _decode(tree: dict[str, Any], data: bytes, where: str) -> SigmfRecording:
-    about, captures = tree["global"], tree["captures"] or [{"core:sample_start": 0}]
+    about: dict[str, Any] = tree["global"]
+    captures: list[dict[str, Any]] = tree["captures"] or [{"core:sample_start": 0}]
     if about.get("core:metadata_only"):
         raise DataError(explain(where, got="metadata alone", allowed="samples", cure="Fetch the data, too."))
     digest = about.get("core:sha512")

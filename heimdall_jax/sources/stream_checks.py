@@ -4,7 +4,7 @@ Within one recording its samples and stamps tell; over many recordings the readi
 against those of the others.
 
 Thresholds: three KiwiSDR recordings hold no two equal samples beyond runs of 2, and their stamps step by at most
-0.19 us but for the stale first. 41,000 readings of POWDER hold no two equal ones in a row. Of its 24 receivers that
+0.18 us but for the stale first. Some 41,000 readings of POWDER hold no two equal ones in a row. Of its 24 receivers that
 stand still two step by 15 dB or more, and so does the noise floor of both; the next has 11.8 dB. Steps of 20 dB put
 into eight receivers were all found, of 15 dB half.
 """
@@ -116,7 +116,8 @@ def _silent(readings: Readings) -> list[str]:
     dead = readings.present_NR.all(axis=0) & ~readings.heard_NR.any(axis=0)
     if count < SILENT_AMONG:
         return []
-    return [f"{readings.names[r]} took part in {count} recordings and heard none of them" for r in np.flatnonzero(dead)]
+    silent = np.flatnonzero(dead).tolist()
+    return [f"{readings.names[r]} took part in {count} recordings and heard none of them" for r in silent]
 
 
 def _frozen(readings: Readings) -> list[str]:

@@ -171,7 +171,7 @@ def test_padding_does_not_count(trainer: Trainer, data: HeimdallDataset) -> None
 def test_patience_stops_and_time_saves(trainer: Trainer, data: HeimdallDataset, tmp_path: Path) -> None:
     tracker, losses = MemoryTracker(), iter([3.0, 2.0, 2.5, 2.6])
     tracker.start("run", {})
-    ticks = itertools.count(step=10.0)
+    ticks = itertools.count(0.0, 10.0)
     saved: list[int] = []
     with Checkpoints(tmp_path / "c") as checkpoints:
         keep = checkpoints.save
