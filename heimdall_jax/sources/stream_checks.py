@@ -4,9 +4,9 @@ Within one recording its samples and stamps tell; over many recordings the readi
 against those of the others.
 
 Thresholds: three KiwiSDR recordings hold no two equal samples beyond runs of 2, and their stamps step by at most
-0.18 us but for the stale first. Some 41,000 readings of POWDER hold no two equal ones in a row. Of its 24 receivers that
-stand still two step by 15 dB or more, and so does the noise floor of both; the next has 11.8 dB. Steps of 20 dB put
-into eight receivers were all found, of 15 dB half.
+0.18 us but for the stale first. Some 41,000 readings of POWDER hold no two equal ones in a row. Of its 24 receivers
+that stand still two step by 15 dB or more, and so does the noise floor of both; the next has 11.8 dB. Steps of 20 dB
+put into eight receivers were all found, of 15 dB half.
 """
 
 from __future__ import annotations
