@@ -21,7 +21,8 @@ from heimdall_jax.stopping import LOST
 from tests.laws import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
+LONG = pytest.mark.chaos
+"""Hundreds of steps in several processes: in `.ci/full`."""
 
 LAYOUTS = ([4], [2, 2], [1, 1, 1, 1])
 """Devices of each process."""
@@ -91,6 +92,7 @@ def counted(ended: Ended, steps: int) -> list[list[int]]:
     return [sorted(chain(*of_step[start : start + 4])) for start in range(0, steps, 4)]
 
 
+@LONG
 @pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
 def test_losses_of_one_two_and_four_processes_are_the_same(tmp_path: Path, double: bool) -> None:
     steps = 200
@@ -110,6 +112,7 @@ def test_losses_of_one_two_and_four_processes_are_the_same(tmp_path: Path, doubl
         assert ended.said[0]["metrics"] == ended.said[-1]["metrics"]
 
 
+@LONG
 def test_parameters_that_are_cut_give_the_same_losses_and_a_quarter_of_the_memory(tmp_path: Path) -> None:
     wide = {"network": {"width": 128}, "steps": 20}
     whole = trained(tmp_path / "whole", [4], **wide)
@@ -122,6 +125,7 @@ def test_parameters_that_are_cut_give_the_same_losses_and_a_quarter_of_the_memor
         assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(run.state.params))
 
 
+@LONG
 def test_a_stop_of_one_is_one_of_all_and_other_devices_and_hosts_go_on(tmp_path: Path) -> None:
     steps = 200
     whole = trained(tmp_path / "whole", [4], steps=steps, double=True)
@@ -138,6 +142,7 @@ def test_a_stop_of_one_is_one_of_all_and_other_devices_and_hosts_go_on(tmp_path:
     np.testing.assert_allclose([*stopped.losses, *rest.losses], whole.losses, rtol=0, atol=1e-9 * whole.losses.max())
 
 
+@LONG
 def test_the_same_hosts_go_on_to_the_same_bits(tmp_path: Path) -> None:
     steps = 80
     whole = trained(tmp_path / "whole", [2, 2], steps=steps)
