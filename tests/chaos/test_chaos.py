@@ -8,7 +8,7 @@ from tests.chaos.harness import chaos
 from tests.powder_like import write_powder_like
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("processes", "seed"), [(1, 3), (2, 1)])
 def test_a_few_kills_change_nothing(tmp_path: Path, mlflow_template: Path, processes: int, seed: int) -> None:

@@ -112,7 +112,7 @@ def test_killed_at_any_time_and_resumed_ends_the_same_to_the_bit(
     tracker = MemoryTracker()
     run = tracker.start("run", {})
     often = dataclasses.replace(WATCHED, checkpoint_seconds=15.0)
-    ticks = itertools.count(step=10.0)
+    ticks = itertools.count(0.0, 10.0)
     with Checkpoints(tmp_path / "parts", anchor_every=WINDOW) as checkpoints:
         loop = watched(trainer, data, checkpoints, tracker, kill, config=often, clock=lambda: next(ticks))
         with pytest.raises(Killed):
