@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,12 +96,7 @@ def fit_model(
     assert data.validation is not None
     validation, training, trainer = data.validation, config.training, fit.trainer
     anchor_every = SpikeWatch.of(training).anchor_every
-
-    def validate(state: TrainState) -> dict[str, float]:
-        metrics = trainer.evaluate(state, batches_of(config, validation, trainer.rows))
-        trim()
-        return metrics
-
+    part = None if hosts is None else hosts.index
     display.epochs(fit.steps_per_epoch)
     with Checkpoints(out / CHECKPOINTS, anchor_every=anchor_every) as checkpoints:
         state, progress = _last(checkpoints, trainer)
@@ -109,7 +105,7 @@ def fit_model(
         loop = Loop(
             trainer=trainer,
             batches=lambda start: iterate(fit.batches, start, training.prefetch),
-            validate=validate,
+            validate=lambda state: _validated(trainer, state, batches_of(config, validation, trainer.rows)),
             checkpoints=checkpoints,
             tracker=tracker,
             config=training,
@@ -118,11 +114,18 @@ def fit_model(
             record=record(config, data.domain),
             display=display,
             measure=lambda state, batch: _measure(trainer, state, batch, training, display),
-            keep_bad=BadBatches(out, data.train, trainer, part=None if hosts is None else hosts.index).keep,
+            keep_bad=BadBatches(out, data.train, trainer, part).keep,
             progress=progress,
             stop=stop,
         )
         loop.run(state)
+
+
+def _validated(trainer: Trainer, state: TrainState, batches: Iterator[Sample]) -> dict[str, float]:
+    """Metrics of a state; what it took of memory is given back."""
+    metrics = trainer.evaluate(state, batches)
+    trim()
+    return metrics
 
 
 def _measure(
