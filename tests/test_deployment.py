@@ -1,10 +1,12 @@
-"""Each command and each snippet of the deployment chapter, run as it is written, in its order, on real servers."""
+"""The deployment chapter's commands and snippets, run in their order on real servers, with its open names filled in.
+
+Of its `export` line the names are taken: servers and keys are those that the test starts.
+"""
 
 import os
 import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -129,7 +131,7 @@ def follow(chapter: Chapter) -> str:
     said = ""
     for language, body in FENCE.findall(section(TRAINING, "Deployment")):
         if language == "python":
-            said += chapter.python(textwrap.dedent(body))
+            said += chapter.python(body)
             continue
         for line in body.splitlines():
             if line.startswith("celery "):

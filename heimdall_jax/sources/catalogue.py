@@ -109,7 +109,7 @@ class CatalogueSource:
             DataError: No station or no usable session is left.
         """
         self._store, self._iq, self._samples = store, iq, samples
-        with _uncollected():
+        with _collector_paused():
             self._list(read_catalogue(database_url), min_receivers)
 
     def _list(self, catalogue: Catalogue, min_receivers: int) -> None:
@@ -224,7 +224,7 @@ class CatalogueSource:
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
+def _collector_paused() -> Iterator[None]:
     """Rows by the ten thousand refer to each other in no circles: looking for some takes a fifth of listing them."""
     enabled = gc.isenabled()
     gc.disable()
