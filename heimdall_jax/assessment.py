@@ -232,9 +232,9 @@ def _bound(
     return bound_of_errors("posterior mean", errors), {"posterior_mean": errors}, None
 
 
-def batches_of(config: Config, side: HeimdallDataset) -> Iterator[Sample]:
-    """Every sample of a side once, as the configured network takes it."""
-    return evaluation_batches(side, config.training.batch_size, close_ranks=takes_any_order(config))
+def batches_of(config: Config, side: HeimdallDataset, rows: np.ndarray | None = None) -> Iterator[Sample]:
+    """Every sample of a side once, as the configured network takes it; of each batch only `rows`, where given."""
+    return evaluation_batches(side, config.training.batch_size, close_ranks=takes_any_order(config), rows=rows)
 
 
 def takes_any_order(config: Config) -> bool:

@@ -17,11 +17,10 @@ import tyro
 
 from heimdall_jax import config as configs
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
-from heimdall_jax.stopping import Stop
+from heimdall_jax.launch import Launch
+from heimdall_jax.stopping import STOPPED, Stop
 
 FAILED = 1
-STOPPED = 128
-"""Plus the signal's number: 130 after Ctrl-C, 143 after SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,26 @@ class TrainArguments:
     """Make so many runs, OUT/seed-N, with seeds from --seed on; those that are finished are left as they are."""
     resume: bool = False
     """Continue the run in --out from its last checkpoint, with its own config; with --seeds, those that stopped."""
+    auto_resume: bool = False
+    """Begin the run in --out, or continue it where there is one: for schedulers, which repeat one command."""
+    distributed: bool = False
+    """This is one of several processes, on as many hosts; JAX finds the others (SLURM, TPU, MPI, Kubernetes)."""
+    coordinator_address: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """Of process 0, where JAX does not find it; with --num-processes and --process-id."""
+    num_processes: int | None = None
+    """Of the training, each started with the same command on its host."""
+    process_id: int | None = None
+    """Of this one, from 0; process 0 alone evaluates, exports and tracks."""
     sync: bool = False
     """Train nothing: deliver to MLflow what the run in --out could not while its server was away."""
     debug: bool = False
     """Run without jit so that breakpoints work, and show tracebacks."""
+
+    @property
+    def launch(self) -> Launch | None:
+        """How this process joins others; None where it is alone."""
+        given = self.coordinator_address, self.num_processes, self.process_id
+        return Launch(*given) if self.distributed or any(value is not None for value in given) else None
 
 
 @dataclass(frozen=True)
@@ -94,13 +109,25 @@ def parse_train(arguments: list[str]) -> TrainArguments:
     """
     base = configs.load(_value_of(arguments, "--config") or "simulation")
     out = _value_of(arguments, "--out")
-    if {"--resume", "--sync"} & set(arguments) and out is not None and (saved := _saved_configs(Path(out))):
+    if (
+        {"--resume", "--auto-resume", "--sync"} & set(arguments)
+        and out is not None
+        and (saved := _saved_configs(Path(out)))
+    ):
         base = configs.load(str(saved[0]))
     parsed = tyro.cli(TrainArguments, args=arguments, default=TrainArguments(settings=base))
     if parsed.sync and (parsed.out is None or parsed.resume or parsed.seeds is not None):
         cure = "Give --out RUN --sync alone; --resume delivers, too."
         got = "no --out" if parsed.out is None else "--resume or --seeds"
         raise ConfigError(explain("--sync", got=got, allowed="a run folder and no training", cure=cure))
+    if parsed.auto_resume and (parsed.out is None or parsed.seeds is not None):
+        got = "no --out" if parsed.out is None else "--seeds"
+        cure = "Name the run's folder, and make one run after the other."
+        raise ConfigError(explain("--auto-resume", got=got, allowed="the folder of one run", cure=cure))
+    if parsed.launch is not None and (parsed.out is None or parsed.seeds is not None):
+        got = "no --out" if parsed.out is None else "--seeds"
+        cure = "Give all of them the same --out, a folder that they share, and make one run after the other."
+        raise ConfigError(explain("several processes", got=got, allowed="the folder of one run", cure=cure))
     data = _short_flags(parsed)
     return dataclasses.replace(parsed, settings=dataclasses.replace(parsed.settings, data=data))
 
@@ -158,11 +185,12 @@ def quieten() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with an exit code; one that was stopped without Python's teardown.
+    """End the process with an exit code; one that failed or was stopped without Python's teardown.
 
-    A stop abandons what XLA is compiling, but its threads go on, and crash when the teardown takes their memory.
+    A stop abandons what XLA is compiling, but its threads go on, and crash when the teardown takes their memory; and
+    JAX's runtime would wait for other processes.
     """
-    if code > STOPPED:
+    if code != 0:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

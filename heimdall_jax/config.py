@@ -12,9 +12,10 @@ from typing import Any, Literal
 import yaml
 
 from heimdall_jax.credentials import refuse_secret
-from heimdall_jax.errors import ConfigError, StorageError, explain
+from heimdall_jax.errors import ConfigError, DataError, StorageError, explain
 from heimdall_jax.export_settings import ExportConfig
 from heimdall_jax.feature_settings import FeatureConfig, TimingConfig
+from heimdall_jax.outside import MAX_YAML_BYTES, parse_yaml, read_file
 from heimdall_jax.propagation import RadioMapConfig
 from heimdall_jax.store_settings import DataConfig, TrackingConfig
 from heimdall_jax.trees import build
@@ -85,6 +86,8 @@ class TrainingConfig:
     """Share of fixes that the loss takes for lost, as far off as powers alone would be; for networks that fuse."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the steps compute in; weights, optimizer and loss are float32, and so is what a trained network answers."""
+    sharding: Literal["replicated", "fsdp"] = "replicated"
+    """Parameters and moments whole on each device, or each large one cut among all of them (fully sharded)."""
     rematerialise: bool = False
     """Compute activations inside of blocks a second time for the gradient instead of keeping them: slower, smaller."""
     patience: int = 20
@@ -93,6 +96,12 @@ class TrainingConfig:
     """Below 1: an evaluation every few epochs."""
     checkpoint_seconds: float = 60.0
     """Save at an evaluation, or after this long."""
+    spike_factor: float | None = None
+    """Go back from a step whose loss is above the median of those before by so many robust standard deviations."""
+    spike_window: int = 100
+    """Losses that a spike is told by, and the steps between the checkpoints that are gone back to."""
+    spike_rollbacks: int = 3
+    """At most; what is not finite is gone back from, too, and ends the run once they are used up."""
     prefetch: int = 8
 
 
@@ -101,6 +110,7 @@ POSITIVE = (
     *(f"model.{name}" for name in ("receivers", "width", "depth", "heads", "sigma_min_m", "sigma_max_m")),
     *(f"training.{name}" for name in ("epochs", "batch_size", "learning_rate", "clip_norm", "patience")),
     "training.evaluations_per_epoch",
+    *(f"training.{name}" for name in ("spike_factor", "spike_window", "spike_rollbacks")),
     *(f"radio_map.{name}" for name in ("shadowing_db", "correlation_m", "noise_db", "spacing_m", "moving_std_db")),
     *(f"radio_map.{name}" for name in ("neighbours", "missed")),
 )
@@ -124,6 +134,8 @@ SHARE = (
     "radio_map.missed",
 )
 """Ranges of the settings that no room checks itself."""
+MOST = {"model.receivers": 1000, "model.width": 8192, "model.depth": 200, "model.heads": 1024}
+"""A network beyond them fits no machine: a record that was altered must not ask for one."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +160,10 @@ class Config:
 
     def __post_init__(self) -> None:
         self.export.check(self.model.name, timing=self.model.timing)
+        for name, most in MOST.items():
+            value = getattr(self.model, name.removeprefix("model."))
+            if value > most:
+                raise ConfigError(explain(f"config {name}", got=value, allowed=f"up to {most}", cure="Lower it."))
         for name, url in self.urls().items():
             refuse_secret(f"config {name}", url)
         for names, low, high, allowed in (
@@ -236,15 +252,16 @@ def load(name_or_path: str) -> Config:
         cure = f"Did you mean {near[0]!r}?" if near else "Give a name or a .yaml file."
         raise ConfigError(explain("config", got=repr(name_or_path), allowed=sorted(NAMED), cure=cure))
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        tree = parse_yaml(read_file(path, MAX_YAML_BYTES, what=f"config file {path}"))
+    except UnicodeDecodeError as error:
         raise StorageError(
-            explain("config file", got=error, allowed="a readable YAML file", cure="Check the path.")
+            explain(f"config file {path}", got=error, allowed="a readable YAML file", cure="Check the path.")
         ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an impossible date or a huge number is a ValueError
-        problem = " ".join(str(error).split())
+    except DataError:
+        raise
+    except ValueError as error:
         raise ConfigError(
-            explain(f"config file {path}", got=problem, allowed="plain YAML", cure="Fix the syntax.")
+            explain(f"config file {path}", got=error, allowed="plain YAML", cure="Fix the syntax.")
         ) from error
     return from_tree({} if tree is None else tree)
 

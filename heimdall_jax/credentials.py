@@ -19,11 +19,14 @@ def refuse_secret(what: str, url: str) -> None:
     """Refuse a URL that carries a secret; the message does not repeat it.
 
     Raises:
-        ConfigError: It has a password, or a parameter that is one.
+        ConfigError: It has a password, or a parameter that is one; or it is no URL.
     """
-    parts = urlsplit(url) if "://" in url else None
-    if parts is None:
+    if "://" not in url:
         return
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(explain(what, got=error, allowed="a URL", cure="Correct it.")) from error
     given = [pair.partition("=")[0].lower() for pair in parts.query.split("&")]
     if parts.password is None and not any(name in SECRET_PARAMETERS for name in given):
         return

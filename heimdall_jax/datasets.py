@@ -84,7 +84,8 @@ def load_data(config: Config, *, cache: Path, progress: Progress = lambda done, 
     train, validation, test = sides
     if train is None or validation is None:
         cure = "Give more data, or lower data.min_receivers."
-        raise DataError(explain(f"split {parts.name}", got="no usable training row", allowed="one or more", cure=cure))
+        got = f"no usable {'training' if train is None else 'validation'} row"
+        raise DataError(explain(f"split {parts.name}", got=got, allowed="one or more", cure=cure))
     domain = fit_domain(train, source.origin_deg, known)
     skipped, notes = _skipped(source, whole), (*source.notes, *parts.notes)
     return Data(config.data.source, parts.name, domain, train, validation, test, skipped, notes)

@@ -14,7 +14,8 @@ PLAIN_PERIOD_S = 10.0
 
 Listener = Callable[[Mapping[str, Any]], None]
 """Is told each progress as plain values: `work`, `step`, `total`; in training also `epoch`, `loss` (nats),
-`error_m`, `seconds_left` (None before a rate is known) and, after the first evaluation, `validation_error_m`."""
+`error_m`, `seconds_left` (None before a rate is known) and, after the first evaluation, `validation_error_m`,
+after a rollback `rollbacks`."""
 
 
 class Display:
@@ -33,7 +34,7 @@ class Display:
         self._task = self._bar.add_task("", total=None) if self._bar else None
         self._work, self._plain_at, self._began = "", 0.0, (0.0, 0)
         self._flops, self._peak_flops_per_s = 0.0, 0.0
-        self._steps_per_epoch, self._validation = 1, {}
+        self._steps_per_epoch, self._validation, self._rollbacks = 1, {}, 0
 
     def __enter__(self) -> Display:
         if self._bar:
@@ -66,6 +67,12 @@ class Display:
         """The mean error (metres) of the evaluation at a step goes with what is told from then on."""
         self._validation = {"validation_error_m": metrics["error_m"]}
 
+    def rolled_back(self, step: int, to: int, why: str) -> None:
+        """Training goes back from a step that went wrong."""
+        self._rollbacks += 1
+        text = f"note: training goes back from step {step} to {to}: {why}"
+        self.console.print(text, highlight=False, soft_wrap=True)
+
     def update(self, step: int, total: int, metrics: dict[str, float]) -> None:
         """A training step's loss (nats), mean error and rate; step times are averaged since training began here."""
         rate = self._rate(step)
@@ -76,6 +83,8 @@ class Display:
             text += f"  {done / 1e9:,.1f} GFLOP/s, {done / self._peak_flops_per_s:.1%} of peak"
         numbers = {"epoch": step / self._steps_per_epoch, "loss": metrics["train/loss"]}
         numbers |= {"error_m": metrics["train/error_m"], "seconds_left": (total - step) / rate if rate else None}
+        if self._rollbacks:
+            numbers["rollbacks"] = self._rollbacks
         self._show("training", text, step, total, numbers | self._validation)
 
     def _rate(self, step: int) -> float:

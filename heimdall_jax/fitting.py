@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,11 @@ import jax
 import numpy as np
 
 from heimdall_jax.assessment import batches_of, correction, correction_of, takes_any_order
-from heimdall_jax.config import Config
+from heimdall_jax.bad_batches import BadBatches
+from heimdall_jax.config import Config, TrainingConfig
 from heimdall_jax.datasets import Data, fresh_samples
 from heimdall_jax.display import Display
+from heimdall_jax.hosts import Hosts
 from heimdall_jax.mapping import fill_map, radio_map
 from heimdall_jax.memory import trim
 from heimdall_jax.models.radio_map import RadioMapNet
@@ -24,9 +27,11 @@ from heimdall_jax.tracking.trackers import Tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.cost import peak_flops_per_s
-from heimdall_jax.training.loop import Loop, Progress
+from heimdall_jax.training.loop import Loop
 from heimdall_jax.training.map_fit import HeldOut
-from heimdall_jax.training.step import Trainer, TrainState
+from heimdall_jax.training.spikes import Progress, SpikeWatch
+from heimdall_jax.training.step import DeviceBatch, Trainer, TrainState
+from heimdall_jax.types import Sample
 
 
 class Fit(NamedTuple):
@@ -51,49 +56,56 @@ def prepare_fit(config: Config, data: Data) -> Fit:
     assert validation is not None
     steps_per_epoch = -(-len(train) // config.training.batch_size)
     total_steps = config.training.epochs * steps_per_epoch
+    model = make_model(config, data.domain)
+    held_out = None
+    if isinstance(model, RadioMapNet):
+        held_out, total_steps = fill_map(model, config, data), 0  # that was all
+    trainer = make_trainer(config, model, total_steps)
     batches = training_batches(
         train,
         batch_size=config.training.batch_size,
         augmentation=config.augmentation,
         seed=config.seed,
-        total_steps=total_steps,
+        total_steps=config.training.epochs * steps_per_epoch,
         radio_map=radio_map(config, train),
         close_ranks=takes_any_order(config),
         fresh=fresh_samples(config),
+        rows=trainer.rows,
     )
-    model = make_model(config, data.domain)
-    held_out = None
-    if isinstance(model, RadioMapNet):
-        held_out, total_steps = fill_map(model, config, data), 0  # that was all
-    return Fit(make_trainer(config, model, total_steps), batches, steps_per_epoch, total_steps, held_out)
+    return Fit(trainer, batches, steps_per_epoch, total_steps, held_out)
 
 
-def fit_model(config: Config, data: Data, fit: Fit, out: Path, tracker: Tracker, display: Display, stop: Stop) -> None:
-    """Train from the run's last checkpoint, or from the start, to the end.
+def fit_model(
+    config: Config,
+    data: Data,
+    fit: Fit,
+    out: Path,
+    tracker: Tracker,
+    display: Display,
+    stop: Stop,
+    hosts: Hosts | None = None,
+) -> None:
+    """Train from the run's last checkpoint, or from the start, to the end; all of several processes together.
 
     Raises:
         NonFiniteError: A step gave NaN or Inf; the last checkpoint is good.
         StorageError: A checkpoint could not be written.
         KeyboardInterrupt: `stop` was asked for; the step is saved.
     """
+    assert data.train is not None
     assert data.validation is not None
     validation, training, trainer = data.validation, config.training, fit.trainer
-
-    def validate(state: TrainState) -> dict[str, float]:
-        metrics = trainer.evaluate(state, batches_of(config, validation))
-        trim()
-        return metrics
-
+    anchor_every = SpikeWatch.of(training).anchor_every
+    part = None if hosts is None else hosts.index
     display.epochs(fit.steps_per_epoch)
-    with Checkpoints(out / CHECKPOINTS) as checkpoints:
-        state, progress, latest = trainer.start(), Progress(), checkpoints.latest()
-        if latest is not None:
-            state = checkpoints.state(latest, state)
-            progress = Progress(**checkpoints.record(latest)["progress"])
+    with Checkpoints(out / CHECKPOINTS, anchor_every=anchor_every) as checkpoints:
+        state, progress = _last(checkpoints, trainer)
+        if hosts is not None:
+            _compile(fit, state, next(batches_of(config, validation, trainer.rows)), hosts)
         loop = Loop(
             trainer=trainer,
             batches=lambda start: iterate(fit.batches, start, training.prefetch),
-            validate=validate,
+            validate=lambda state: _validated(trainer, state, batches_of(config, validation, trainer.rows)),
             checkpoints=checkpoints,
             tracker=tracker,
             config=training,
@@ -101,13 +113,41 @@ def fit_model(config: Config, data: Data, fit: Fit, out: Path, tracker: Tracker,
             evaluate_every=max(1, round(fit.steps_per_epoch / training.evaluations_per_epoch)),
             record=record(config, data.domain),
             display=display,
-            measure=lambda state, batch: display.costs(
-                trainer.cost(state, batch).flops * jax.device_count(), peak_flops_per_s(training.precision)
-            ),
+            measure=lambda state, batch: _measure(trainer, state, batch, training, display),
+            keep_bad=BadBatches(out, data.train, trainer, part).keep,
             progress=progress,
             stop=stop,
         )
         loop.run(state)
+
+
+def _validated(trainer: Trainer, state: TrainState, batches: Iterator[Sample]) -> dict[str, float]:
+    """Metrics of a state; what it took of memory is given back."""
+    metrics = trainer.evaluate(state, batches)
+    trim()
+    return metrics
+
+
+def _measure(
+    trainer: Trainer, state: TrainState, batch: DeviceBatch, training: TrainingConfig, display: Display
+) -> None:
+    """Tell what a step takes, and what the devices can do."""
+    flops = trainer.cost(state, batch).flops * jax.device_count()
+    display.costs(flops, peak_flops_per_s(training.precision))
+
+
+def _compile(fit: Fit, state: TrainState, evaluated: Sample, hosts: Hosts) -> None:
+    """Before the first step, and wait for all: they then come to their first sum at once."""
+    fit.trainer.compile(state, next(iterate(fit.batches, 0, 0)), evaluated)
+    hosts.meet("compiled")
+
+
+def _last(checkpoints: Checkpoints, trainer: Trainer) -> tuple[TrainState, Progress]:
+    """Where training goes on, or begins."""
+    state, latest = trainer.start(), checkpoints.latest()
+    if latest is None:
+        return state, Progress()
+    return checkpoints.state(latest, state), Progress(**checkpoints.record(latest)["progress"])
 
 
 def recalibrated(out: Path, data: Data, held_out: HeldOut | None) -> Run:

@@ -16,7 +16,7 @@ from heimdall_jax.export.manifest import Manifest
 from heimdall_jax.publishing import in_words, publish_run
 from heimdall_jax.registry.publish import Published
 from heimdall_jax.revision import code_revision
-from heimdall_jax.run_folder import CONFIG, METRICS, MODEL, is_finished, read_note
+from heimdall_jax.run_folder import CONFIG, METRICS, MODEL, is_finished, read_metrics, read_note
 from heimdall_jax.run_lock import locked
 from heimdall_jax.tracking.metric_buffer import TrackerAway
 from heimdall_jax.tracking.mlflow_tracker import open_tracker, tracking_address
@@ -43,7 +43,7 @@ def hand_over(folder: Path, tracking: TrackingConfig, tracker: Tracker, store: s
         TrackerAway: The tracker does not answer, or refuses; `undelivered` says so to the user.
         HeimdallError: The run's files are not whole, or the store failed otherwise.
     """
-    metrics = _read_metrics(folder)
+    metrics = read_metrics(folder)
     manifest = read_bundle(folder / MODEL).manifest
     tracker.log(metrics["step"], _told(metrics))
     tracker.flush()
@@ -143,11 +143,3 @@ def _told(metrics: Mapping[str, Any]) -> dict[str, float]:
     flat = {f"test/{key}_m": value for key, value in metrics["error_m"].items()}
     flat |= {f"test/coverage_{key}": value for key, value in metrics["coverage"].items()}
     return flat | {"test/nll_nats_per_fix": metrics["nll_nats_per_fix"]}
-
-
-def _read_metrics(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / METRICS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        cure = "Resume the run with --resume, which makes it again."
-        raise StorageError(explain(str(folder / METRICS), got=error, allowed="a whole file", cure=cure)) from error

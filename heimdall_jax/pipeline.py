@@ -18,6 +18,7 @@ from heimdall_jax.datasets import Data, load_data, load_test_data
 from heimdall_jax.delivery import Delivered, deliver
 from heimdall_jax.detecting import measure_detection
 from heimdall_jax.display import Display, Listener
+from heimdall_jax.doubts import with_doubts
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.evaluation.figures import error_against_clock
 from heimdall_jax.evaluation.summary import write_metrics
@@ -26,6 +27,7 @@ from heimdall_jax.export.bundle import write_atomically
 from heimdall_jax.export.table import smaller_table
 from heimdall_jax.faults import measure_faults
 from heimdall_jax.fitting import fit_model, prepare_fit, recalibrated
+from heimdall_jax.hosts import Hosts
 from heimdall_jax.memory import give_back
 from heimdall_jax.publishing import check_publishing, in_words
 from heimdall_jax.report import FIGURES, track_report, write_report
@@ -39,8 +41,10 @@ from heimdall_jax.run_folder import METRICS, MODEL
 from heimdall_jax.run_lock import locked
 from heimdall_jax.stopping import Stop
 from heimdall_jax.tracking.mlflow_tracker import open_tracker
-from heimdall_jax.tracking.trackers import Tracker
+from heimdall_jax.tracking.trackers import NoopTracker, Tracker
 
+READ, DONE = "read", "done"
+"""What the first of several processes tells the others."""
 CONDITIONS, FAULTS = "conditions.json", "faults.json"
 
 
@@ -52,8 +56,11 @@ def train(
     console: Console | None = None,
     stop: Stop | None = None,
     listener: Listener | None = None,
+    hosts: Hosts | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate on the test split, export and register; everything goes into the run folder `out`.
+
+    Of several processes, all call this alike, on one folder that they share.
 
     Args:
         config: Everything the run depends on.
@@ -62,9 +69,10 @@ def train(
         console: Where progress and the closing table go; standard output if None.
         stop: Asked once a step whether to stop; without, only an interrupt stops it.
         listener: Is told the progress that a person sees.
+        hosts: This process's place among several: all of them train, the first does the rest and writes the folder.
 
     Returns:
-        The contents of `metrics.json`.
+        The contents of `metrics.json`; nothing where this is not the first of several processes.
 
     Raises:
         HeimdallError: One of its children, with the cure; the last good checkpoint is intact. Also a StorageError
@@ -72,17 +80,21 @@ def train(
         KeyboardInterrupt: It was stopped, and can be resumed from the step it was in.
     """
     console = console or Console()
+    if hosts is not None and hosts.index > 0:
+        return _follow(config, out, stop or Stop(), hosts)
     check_publishing(config)
     begin(config, out, resume=resume)
     remember_compilations(out.parent)
     with locked(out), Display(console, config.training.batch_size, listener) as display:
         tracker = open_tracker(config.tracking, out)
-        data = load_data(config, cache=_cache(config, out), progress=display.reading)
+        data = with_doubts(load_data(config, cache=_cache(config, out), progress=display.reading))
         _report(console, data)
+        if hosts is not None:
+            hosts.tell(READ)
         fit = prepare_fit(config, data)  # before the folder holds a run: what is refused here can be tried again
         start_tracking(tracker, config, out)
         with _ending(tracker):
-            fit_model(config, data, fit, out, tracker, display, stop or Stop())
+            fit_model(config, data, fit, out, tracker, display, stop or Stop(), hosts)
             give_back()
             run = recalibrated(out, data, fit.held_out)
             metrics = measure(run, data, own=data)
@@ -94,7 +106,21 @@ def train(
     _tell(console, config, out, metrics, delivered)
     if delivered.missed is not None:
         raise delivered.missed
+    if hosts is not None:
+        hosts.tell(DONE)
     return metrics
+
+
+def _follow(config: Config, out: Path, stop: Stop, hosts: Hosts) -> dict[str, Any]:
+    """The part in a training of a process that is not the first: it trains, and waits for the rest to be done."""
+    quiet = Console(quiet=True, force_terminal=False)
+    hosts.await_first(READ)  # the run is begun, and what could be kept of the data is
+    remember_compilations(out.parent)
+    data = load_data(config, cache=_cache(config, out))
+    with Display(quiet, config.training.batch_size) as display:
+        fit_model(config, data, prepare_fit(config, data), out, NoopTracker(), display, stop, hosts)
+    hosts.await_first(DONE)
+    return {}
 
 
 def _tell(console: Console, config: Config, out: Path, metrics: dict[str, Any], delivered: Delivered) -> None:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 from flax import nnx
 
 from heimdall_jax import config as configs
@@ -19,11 +20,13 @@ from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.export.bundle import write_atomically
 from heimdall_jax.models.build import build, input_names
 from heimdall_jax.models.recalibration import NEUTRAL
+from heimdall_jax.outside import parse_json, read_file
 from heimdall_jax.revision import code_revision
-from heimdall_jax.run_folder import CONFIG, TRACKED, TrackedNote, read_note, write_note
+from heimdall_jax.run_folder import CONFIG, MAX_NOTE_BYTES, TRACKED, TrackedNote, read_note, write_note
 from heimdall_jax.tracking.trackers import Tracker
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.step import Trainer, TrainState
+from heimdall_jax.trees import build as build_tree
 from heimdall_jax.types import Domain
 
 CHECKPOINTS = "checkpoints"
@@ -137,9 +140,12 @@ def make_model(config: Config, domain: Domain) -> nnx.Module:
     return build(config.model, domain, rngs, n_mels=config.features.n_mels, radio_map=config.radio_map)
 
 
-def make_trainer(config: Config, model: nnx.Module, total_steps: int) -> Trainer:
-    """The jitted functions of a config's model."""
-    return Trainer(model, config.training, total_steps=total_steps, seed=config.seed, inputs=input_names(config.model))
+def make_trainer(
+    config: Config, model: nnx.Module, total_steps: int, *, devices: Sequence[Any] | None = None
+) -> Trainer:
+    """The jitted functions of a config's model, on all devices of all processes where none are given."""
+    given: dict[str, Any] = {"total_steps": total_steps, "seed": config.seed, "inputs": input_names(config.model)}
+    return Trainer(model, config.training, devices=devices, **given)
 
 
 def record(config: Config, domain: Domain) -> dict[str, Any]:
@@ -147,8 +153,10 @@ def record(config: Config, domain: Domain) -> dict[str, Any]:
     return {"config": asdict(config), "domain": asdict(domain)}
 
 
-def open_run(folder: Path) -> Run:
-    """The best model of a run, whether its training ended or goes on.
+def open_run(folder: Path, *, at_most: int | None = None) -> Run:
+    """The best model of a run, whether its training ended or goes on; or its newest state up to the step `at_most`.
+
+    It is whole on each of this process's devices.
 
     Raises:
         StorageError: It is no run folder, or no whole checkpoint is there.
@@ -157,19 +165,32 @@ def open_run(folder: Path) -> Run:
         cure = "Give the folder that train.py left; if it was stopped early, --resume it."
         raise StorageError(explain(f"run {folder}", got="no checkpoints", allowed="a run folder", cure=cure))
     with Checkpoints(folder / CHECKPOINTS, read_only=True) as checkpoints:
-        step = checkpoints.best()
+        step = checkpoints.best() if at_most is None else checkpoints.newest(at_most)
         if step is None:
             cure = "Let the training reach its first evaluation, or resume it."
             raise StorageError(
                 explain(f"run {folder}", got="no evaluated checkpoint", allowed="at least one", cure=cure)
             )
         saved = checkpoints.record(step)
-        config = configs.from_tree(saved["config"])
-        domain = _domain(saved["domain"])
-        trainer = make_trainer(config, make_model(config, domain), total_steps=1)
+        config, domain = _recorded(saved, folder)
+        whole = dataclasses.replace(config.training, sharding="replicated")
+        model = make_model(config, domain)
+        trainer = make_trainer(
+            dataclasses.replace(config, training=whole), model, total_steps=1, devices=jax.local_devices()
+        )
         coefficients, doubt_m = _recalibration(folder, step)
         state = trainer.recalibrated(checkpoints.state(step, trainer.start()), coefficients)
         return Run(folder, config, domain, trainer, state, step, doubt_m)
+
+
+def _recorded(saved: dict[str, Any], folder: Path) -> tuple[Config, Domain]:
+    """What `record` kept beside a checkpoint."""
+    try:
+        return configs.from_tree(saved["config"]), _domain(saved["domain"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        got, cure = f"a record that says {error!r}", "Train the run again."
+        allowed = "the config and the domain of a model"
+        raise StorageError(explain(f"checkpoint of {folder}", got=got, allowed=allowed, cure=cure)) from error
 
 
 def save_recalibration(run: Run, coefficients: Sequence[float], doubt_m: float) -> None:
@@ -188,20 +209,24 @@ def _recalibration(folder: Path, step: int) -> tuple[Sequence[float], float]:
     if not path.exists():
         return NEUTRAL, math.inf
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = parse_json(read_file(path, MAX_NOTE_BYTES))
         values, doubt_m = [float(value) for value in kept["coefficients"]], float(kept["doubt_m"])
         if len(values) != len(NEUTRAL) or not all(map(math.isfinite, (*values, doubt_m))):
             raise ValueError(values)
         return (values, doubt_m) if kept["step"] == step else (NEUTRAL, math.inf)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         cure = "Resume the run with --resume, which makes it again."
         allowed = f"a step, {len(NEUTRAL)} numbers and a radius"
         raise StorageError(explain(str(path), got=repr(error), allowed=allowed, cure=cure)) from error
 
 
 def _domain(tree: dict[str, Any]) -> Domain:
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
-    return Domain(**fields)
+    held = build_tree(Domain, tree, "domain.")
+    sizes = {"origin_deg": 2, "position_mean_m": 2, "position_box_m": 4}
+    for name, size in sizes.items():
+        if len(getattr(held, name)) != size:
+            raise ValueError(f"{name} {getattr(held, name)}")
+    return held
 
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any], where: str = "") -> list[str]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from heimdall_jax.errors import StorageError, explain
 from heimdall_jax.export.bundle import MANIFEST, write_atomically
+from heimdall_jax.outside import parse_json, read_file
 
 CONFIG, METRICS, MODEL = "config.yaml", "metrics.json", "model.onnx"
 TRACKED = "tracked.json"
+MAX_NOTE_BYTES = 1 << 20
+"""Of each small file of a run; `metrics.json` has 20 kB."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def read_note(folder: Path) -> TrackedNote:
     if not path.exists():
         return TrackedNote()
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = parse_json(read_file(path, MAX_NOTE_BYTES))
         return TrackedNote(str(kept["run_id"]), str(kept.get("token", "")), str(kept.get("revision", "")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         cure = "Remove it: resuming then begins a new tracked run."
@@ -52,6 +56,28 @@ def write_note(folder: Path, note: TrackedNote) -> None:
         StorageError: The folder cannot be written.
     """
     write_atomically(folder / TRACKED, json.dumps(asdict(note)).encode())
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The `metrics.json` of a run.
+
+    Raises:
+        StorageError: It cannot be read, or is no JSON object.
+    """
+    path = folder / METRICS
+    try:
+        tree = parse_json(read_file(path, MAX_NOTE_BYTES))
+        if not isinstance(tree, dict):
+            raise ValueError(type(tree).__name__)
+    except (OSError, ValueError) as error:
+        cure = "Resume the run with --resume, which makes it again."
+        raise StorageError(explain(str(path), got=error, allowed="a whole file", cure=cure)) from error
+    return tree
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a folder holds a run, which can be resumed."""
+    return (folder / CONFIG).exists()
 
 
 def is_finished(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from heimdall_jax.errors import StorageError, explain
+from heimdall_jax.outside import parse_json
 
 LOCK = "training.lock"
 BEAT_SECONDS = 2.0
@@ -85,7 +86,7 @@ def _write(descriptor: int, text: str) -> None:
 def _holder(descriptor: int) -> dict[str, object]:
     """What the last process wrote; nothing if it ended by itself."""
     try:
-        found = json.loads(os.pread(descriptor, 4096, 0))
+        found = parse_json(os.pread(descriptor, 4096, 0))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from heimdall_jax.evaluation.spread import spread_table, spreads
 from heimdall_jax.evaluation.summary import write_metrics
 from heimdall_jax.pipeline import evaluate, train
 from heimdall_jax.run import FREE, begin, changed_settings
-from heimdall_jax.run_folder import CONFIG, METRICS, is_finished
+from heimdall_jax.run_folder import CONFIG, is_finished, read_metrics
 from heimdall_jax.stopping import Stop
 
 SEEDS = "seeds.json"
@@ -70,7 +69,7 @@ def train_seeds(
     for folder, its in own.items():
         if is_finished(folder):
             console.print(f"{folder.name}: finished before", highlight=False)
-            results[folder] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+            results[folder] = read_metrics(folder)
         else:
             console.print(f"{folder.name}:", highlight=False)
             results[folder] = train(its, folder, resume=(folder / CONFIG).exists(), console=console, stop=stop)

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 HEED_SECONDS = 3.0
 """What heeds stops may take as long to notice one; a program that compiles or reads data does not look."""
+ONE_STOP_SECONDS = 1.0
+"""Within which a second signal is the first again: schedulers signal a process and its group, hosts tell each other."""
+STOPPED = 128
+"""Exit code, plus the signal's number: 130 after Ctrl-C, 143 after SIGTERM, which says "resume me"."""
+LOST = 75
+"""Exit code of a process whose training lost another one; says "resume me", too (EX_TEMPFAIL of sysexits.h)."""
 
 
 class Stop:
     """Turns signals into `KeyboardInterrupt(number)`: at once, or, inside `heeded`, where the work asks for it.
 
     A second signal never waits, nor does one that the work has not noticed after `HEED_SECONDS`.
+
+    Attributes:
+        number: The first signal that came, whatever became of it.
+        heard: Whether the work has noticed it.
     """
 
     def __init__(self) -> None:
         self._number: int | None = None
-        self._heeding = False
+        self._heeding, self._asked_at = False, 0.0
+        self.number: int | None = None
+        self.heard = False
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -27,7 +40,8 @@ class Stop:
 
         Only in the main thread.
         """
-        self._number, alarm = None, signal.getsignal(signal.SIGALRM)
+        self._number, self.number, self.heard = None, None, False
+        alarm = signal.getsignal(signal.SIGALRM)
         numbers = [signal.SIGTERM]
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             numbers.append(signal.SIGINT)
@@ -61,13 +75,17 @@ class Stop:
         """The signal by which the work should stop, which it now has time to; None: it goes on."""
         if self._number is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            self.heard = True
         return self._number
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
+        self.number = self.number or number
         if self._number is not None:
+            if number != signal.SIGALRM and time.monotonic() - self._asked_at < ONE_STOP_SECONDS:
+                return
             raise KeyboardInterrupt(self._number)
         if not self._heeding:
             raise KeyboardInterrupt(number)
-        self._number = number
+        self._number, self._asked_at = number, time.monotonic()
         signal.signal(signal.SIGALRM, self._signalled)
         signal.setitimer(signal.ITIMER_REAL, HEED_SECONDS)

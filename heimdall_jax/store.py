@@ -29,6 +29,7 @@ from heimdall_jax.store_s3 import (
     s3_client,
 )
 
+MAX_KEY, MAX_NAME = 1024, 255  # bytes of a key in S3, and of a part of one in a file system
 TEMPORARY = ".put-"
 """Prefix of files that are being written; a crash may leave one behind, and it is never listed."""
 
@@ -82,11 +83,13 @@ def checked_key(key: str) -> str:
     """`key`, if it names an object inside the store.
 
     Raises:
-        StorageError: It is empty or absolute, or holds an empty, `.` or `..` part, a backslash or a NUL.
+        StorageError: It is empty, absolute or long, or holds an empty, `.` or `..` part, a backslash or no print.
     """
     parts = key.split("/")
-    if any(part in {"", ".", ".."} for part in parts) or "\\" in key or "\0" in key:
-        allowed = "names joined by single slashes, none of them '.' or '..'"
+    sizes = [len(part.encode("utf-8", "replace")) for part in (key, *parts)]
+    odd = sizes[0] > MAX_KEY or max(sizes[1:]) > MAX_NAME or "\\" in key or not key.isprintable()
+    if any(part in {"", ".", ".."} for part in parts) or odd:
+        allowed = f"printable names of up to {MAX_NAME} bytes joined by single slashes, none of them '.' or '..'"
         raise StorageError(explain("object key", got=repr(key), allowed=allowed, cure="Correct the key."))
     return key
 
@@ -166,7 +169,7 @@ class FolderStore:
     def get(self, key: str, length: int | None = None) -> bytes:
         """See `ObjectStore`."""
         with _files(key, self.root), self._path(key).open("rb") as file:
-            return file.read(-1 if length is None else length)
+            return file.read(-1 if length is None else min(length, os.fstat(file.fileno()).st_size))
 
     def put(self, key: str, data: bytes, *, new: bool = False) -> None:
         """See `ObjectStore`."""

@@ -20,13 +20,16 @@ def main(arguments: list[str]) -> None:
         return
     import jax
 
+    from heimdall_jax.hosts import joined
     from heimdall_jax.pipeline import train
+    from heimdall_jax.run_folder import is_begun
     from heimdall_jax.seeds import train_seeds
 
     out = parsed.out or Path("runs") / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    with jax.disable_jit() if parsed.debug else contextlib.nullcontext():
+    with jax.disable_jit() if parsed.debug else contextlib.nullcontext(), joined(parsed.launch, STOP) as hosts:
         if parsed.seeds is None:
-            train(parsed.settings, out, resume=parsed.resume, stop=STOP)
+            resume = parsed.resume or (parsed.auto_resume and is_begun(out))
+            train(parsed.settings, out, resume=resume, stop=STOP, hosts=hosts)
         else:
             train_seeds(parsed.settings, out, parsed.seeds, resume=parsed.resume, stop=STOP)
 

@@ -1,10 +1,14 @@
 """Test-wide switches, set before JAX is imported: CPU, 8 virtual devices, strict promotion, runtime type checks."""
 
 import os
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+# Workers of one run, and the programs that they start, share what XLA compiled.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="heimdall-xla-"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # else runs of tests would go there
 
 from jaxtyping import install_import_hook

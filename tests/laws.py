@@ -14,6 +14,7 @@ PACKAGE = "heimdall_jax"
 
 BASE = {
     "errors",
+    "outside",
     "patience",
     "credentials",
     "stopping",
@@ -28,9 +29,12 @@ EVERYTHING = None
 MAY_IMPORT: dict[str, set[str] | None] = {
     # One direction: sources, features, models, training, evaluation, export, registry.
     "errors": set(),
+    "outside": {"errors"},
     "patience": {"errors"},
     "credentials": {"errors"},
     "stopping": set(),
+    "launch": set(),
+    "hosts": {"errors", "launch", "stopping"},
     "compilations": set(),
     "types": {"errors"},
     "trees": {"errors"},
@@ -41,6 +45,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "export_settings": {"errors"},
     "config": {
         "errors",
+        "outside",
         "credentials",
         "trees",
         "worlds",
@@ -54,8 +59,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "store": BASE | {"store_s3"},
     "revision": set(),
     "tracking": BASE,
-    "run_folder": {"errors", "export"},
-    "run_lock": {"errors"},
+    "run_folder": {"errors", "outside", "export"},
+    "run_lock": {"errors", "outside"},
     "publishing": BASE | {"export", "registry", "run_folder", "store", "tracking"},
     "handover": BASE | {"run_folder", "run_lock", "revision", "export", "tracking", "publishing", "registry"},
     "display": BASE,
@@ -74,6 +79,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "assessment": EVERYTHING,
     "mapping": EVERYTHING,
     "fitting": EVERYTHING,
+    "bad_batches": EVERYTHING,
+    "doubts": EVERYTHING,
     "delivery": EVERYTHING,
     "shrinking": EVERYTHING,
     "detecting": EVERYTHING,
@@ -86,7 +93,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "locating_model": EVERYTHING,
     "run": EVERYTHING,
     "benchmarks": EVERYTHING,
-    "command": BASE | {"pipeline"},
+    "command": BASE | {"pipeline", "launch"},
     "jobs": BASE
     | {"pipeline", "delivery", "publishing", "run", "run_folder", "run_lock", "export", "registry"}
     | {"command", "store", "trees"},
@@ -102,10 +109,10 @@ DOORS = {
     "apache_beam": "sources/beam.py",
 }
 NO_JAX = (
-    *("sources", "registry", "types", "errors", "config", "worlds", "feature_settings", "propagation"),
+    *("sources", "registry", "types", "errors", "outside", "config", "worlds", "feature_settings", "propagation"),
     *("trees", "geodesy", "export_settings", "store_settings"),
     *("store", "store_s3", "patience", "credentials", "revision", "tracking"),
-    *("run_folder", "run_lock", "publishing", "handover", "stopping", "jobs"),
+    *("run_folder", "run_lock", "publishing", "handover", "stopping", "launch", "jobs"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}
 PURE = ("features", "models")

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import re
 import shlex
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import stand_ins
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
-from heimdall_jax.command import EvaluateArguments, TrainArguments
+from heimdall_jax.command import EvaluateArguments, TrainArguments, parse_train
 from heimdall_jax.config import NAMED, Config
 from heimdall_jax.evaluation.summary import bound_of_errors, summarize
 from heimdall_jax.export.bundle import write_bundle
@@ -22,8 +23,10 @@ from heimdall_jax.export.onnx import OPSET, graph_metadata
 from heimdall_jax.export.parity import LIMITS
 from heimdall_jax.export.signature import COVARIANCE_M2, POSITION_DEG, POSITION_M, describe_inputs
 from heimdall_jax.geodesy import degrees_to_local
+from heimdall_jax.launch import Launch
 from heimdall_jax.locating import LocateArguments
 from heimdall_jax.preparation import PrepareArguments
+from heimdall_jax.stopping import LOST, STOPPED
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = ROOT / "docs" / "TRAINING.md"
@@ -162,6 +165,21 @@ def test_commands_name_scripts_and_flags_that_exist(page):
     inline = {flag for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)) for flag in FLAG.findall(code)}
     sections = {f"--{name.partition('.')[0]}.name" for name, _ in leaves(Config())}
     assert {f for f in inline if f.replace("_", "-") not in known} - sections - {"--section.name"} == set()
+
+
+def test_the_jobset_starts_what_train_py_takes_and_ends_only_for_errors():
+    manifest = yaml.safe_load((ROOT / "docs" / "jobset.yaml").read_text(encoding="utf-8"))
+    (job,) = manifest["spec"]["replicatedJobs"]
+    hosts = job["template"]["spec"]
+    (container,) = hosts["template"]["spec"]["containers"]
+    parsed = parse_train([word.replace("$(JOB_COMPLETION_INDEX)", "3") for word in container["args"]])
+    first = f"{manifest['metadata']['name']}-{job['name']}-0-0.{manifest['spec']['network']['subdomain']}:55527"
+    assert parsed.launch == Launch(first, hosts["parallelism"], 3)
+    assert parsed.auto_resume
+    assert hosts["completions"] == hosts["parallelism"]
+    (rule,) = hosts["podFailurePolicy"]["rules"]
+    assert not {LOST, STOPPED + signal.SIGTERM, STOPPED + signal.SIGKILL} & set(rule["onExitCodes"]["values"])
+    assert rule["onExitCodes"]["containerName"] == container["name"]
 
 
 def test_an_unknown_flag_is_found():

@@ -53,7 +53,8 @@ def test_who_does_not_ask_is_interrupted_after_a_while(monkeypatch: pytest.Monke
     assert 0.2 <= time.monotonic() - began < 5
 
 
-def test_a_second_signal_does_not_wait():
+def test_a_second_signal_does_not_wait(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stopping, "ONE_STOP_SECONDS", 0.0)
     stop, reached = Stop(), []
 
     def insist() -> None:
@@ -66,6 +67,22 @@ def test_a_second_signal_does_not_wait():
     with pytest.raises(KeyboardInterrupt):
         insist()
     assert reached == ["first"]
+
+
+def test_a_signal_that_comes_twice_at_once_is_one():
+    stop, reached = Stop(), []
+
+    def work() -> None:
+        with stop.listening(), stop.heeded():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            assert not stop.heard
+            reached.append(stop.asked())
+            assert stop.heard
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert reached == [stop.number] == [signal.SIGTERM]
 
 
 def test_handlers_are_as_before_and_an_ignored_interrupt_stays_ignored():

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from heimdall_jax.config import Config
-from heimdall_jax.errors import ExportError, StorageError, explain
+from heimdall_jax.errors import DataError, ExportError, StorageError, explain
 from heimdall_jax.export.graph_check import check_graph
-from heimdall_jax.export.manifest import Manifest, parse_manifest, refuse
+from heimdall_jax.export.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest, refuse
 from heimdall_jax.export.signature import Tensor
+from heimdall_jax.outside import read_file
 from heimdall_jax.types import Domain
 
 MANIFEST = "manifest.json"
+MAX_MODEL_BYTES = (1 << 31) - 1
+"""Protocol buffers hold no more."""
 PRODUCERS = ("heimdall-jax", "jax", "flax", "jax2onnx", "onnx")
 SEED_NAMES = {"mel_spectrogram": "mel_spectrogram", "positions": "position_m", "uncertainties": "sigma_m"}
 """The names of the project's first contract, and what they are called here."""
@@ -53,7 +56,7 @@ def write_bundle(
     Raises:
         StorageError: The model cannot be read, or the manifest not written.
     """
-    model = _read(model_path, StorageError)
+    model = _read(model_path, StorageError, MAX_MODEL_BYTES)
     known = {tensor.name for tensor in (*inputs, *outputs)}
     manifest = Manifest(
         sha256=hashlib.sha256(model).hexdigest(),
@@ -94,8 +97,8 @@ def read_bundle(path: Path) -> Bundle:
         ExportError: Either is missing, unreadable, altered or of another kind; the message says which.
     """
     model_path = path / "model.onnx" if path.is_dir() else path
-    model = _read(model_path, ExportError)
-    return verify_bundle(model_path, model, _read(model_path.with_name(MANIFEST), ExportError))
+    model = _read(model_path, ExportError, MAX_MODEL_BYTES)
+    return verify_bundle(model_path, model, _read(model_path.with_name(MANIFEST), ExportError, MAX_MANIFEST_BYTES))
 
 
 def verify_bundle(path: Path, model: bytes, manifest_json: bytes) -> Bundle:
@@ -145,9 +148,12 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise StorageError(explain(f"file {path.name}", got=error, allowed="a writable folder", cure=cure)) from error
 
 
-def _read(path: Path, kind: Callable[[str], ExportError | StorageError]) -> bytes:
+def _read(path: Path, kind: Callable[[str], ExportError | StorageError], most_bytes: int) -> bytes:
+    cure = "A bundle is model.onnx and manifest.json in one folder."
     try:
-        return path.read_bytes()
-    except OSError as error:
-        cure = "A bundle is model.onnx and manifest.json in one folder."
-        raise kind(explain(f"{path.name}", got=error.strerror or error, allowed="a file", cure=cure)) from error
+        return read_file(path, most_bytes)
+    except StorageError as error:
+        got = getattr(error.__cause__, "strerror", None) or error.__cause__
+        raise kind(explain(f"{path.name}", got=got, allowed="a file", cure=cure)) from error
+    except DataError as error:
+        raise kind(explain(f"{path.name}", got=error, allowed="a model's file", cure=cure)) from error

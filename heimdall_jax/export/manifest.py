@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,9 +9,13 @@ from typing import Any
 
 from heimdall_jax.errors import ExportError, explain
 from heimdall_jax.export.signature import Tensor
+from heimdall_jax.outside import parse_json
 from heimdall_jax.types import Domain
 
 SCHEMA_VERSION = 1
+MAX_MANIFEST_BYTES = 4 << 20
+"""A manifest has 20 kB, and the names of its receivers."""
+MAX_MANIFEST_VALUES = 200_000
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ def parse_manifest(data: bytes) -> Manifest:
         ExportError: No JSON, an unknown schema version, or a field that is missing or of the wrong type.
     """
     try:
-        tree = json.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        tree = parse_json(data, most_bytes=MAX_MANIFEST_BYTES, most_values=MAX_MANIFEST_VALUES)
+    except ValueError as error:
         raise refuse("manifest", f"unreadable JSON ({error})", "UTF-8 JSON") from error
     if not isinstance(tree, dict):
         raise refuse("manifest", type(tree).__name__, "a JSON object")
@@ -112,14 +115,14 @@ def parse_manifest(data: bytes) -> Manifest:
             inputs=_tensors(tree, "inputs"),
             outputs=_tensors(tree, "outputs"),
             domain=_domain(_field(tree, "domain", dict)),
-            config=_field(tree, "config", dict),
+            config=_config(_field(tree, "config", dict)),
             parity=_field(tree, "parity", dict),
             producers=_field(tree, "producers", dict),
             names=_field(tree, "names", dict),
             metrics=_field(tree, "metrics", dict) if tree.get("metrics") is not None else None,
             smaller=tuple(map(_smaller, tree.get("smaller") or ())),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise refuse("manifest", f"{type(error).__name__} {error}", "the fields of schema 1") from error
 
 
@@ -142,6 +145,14 @@ def _field(tree: Mapping[str, Any], key: str, kind: type) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{key} is {type(value).__name__}, not {kind.__name__}")
     return value
+
+
+def _config(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A configuration, of which serving needs the sample rate."""
+    rate_hz = float(tree["features"]["sample_rate_hz"])
+    if not 0 < rate_hz < math.inf:
+        raise ValueError(f"a sample rate of {rate_hz} Hz")
+    return tree
 
 
 def _tensors(tree: Mapping[str, Any], key: str) -> tuple[Tensor, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,13 @@ from heimdall_jax.export.signature import Tensor, describe_inputs
 from heimdall_jax.memory import trim
 from heimdall_jax.models.build import input_names
 from heimdall_jax.models.receiver_set import ReceiverSetNet
+from heimdall_jax.outside import parse_npz, read_file
 from heimdall_jax.types import Domain, Sample
 
 SAMPLES = "export_samples.npz"
 """The samples that parity was measured on, kept so that validation needs no data set."""
+MAX_SAMPLES_BYTES = 1 << 28
+"""Of them, as a file and as arrays; a few samples of raw IQ have 10 MB."""
 
 
 def export_model(
@@ -101,9 +103,8 @@ def read_samples(folder: Path) -> Sample:
         ExportError: They are missing or unreadable.
     """
     try:
-        with np.load(io.BytesIO((folder / SAMPLES).read_bytes()), allow_pickle=False) as kept:
-            return {name: kept[name] for name in kept.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return parse_npz(read_file(folder / SAMPLES, MAX_SAMPLES_BYTES), MAX_SAMPLES_BYTES)
+    except (OSError, ValueError) as error:
         cure = "Export the run again."
         raise ExportError(explain(SAMPLES, got=error, allowed="the samples of the export", cure=cure)) from error
 

@@ -12,8 +12,8 @@ from numpy import ndarray
 
 from heimdall_jax.errors import ExportError, explain
 
-ERRORS_ONLY = 3
-"""ONNX Runtime's log level; below it, it warns of every optional input."""
+FATAL_ONLY = 4
+"""ONNX Runtime's log level; below it, it warns of every optional input, and prints errors that it raises, too."""
 
 
 def open_session(model: bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
@@ -27,7 +27,7 @@ def open_session(model: bytes, threads: int | None = None) -> onnxruntime.Infere
         ExportError: ONNX Runtime cannot run the model.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = FATAL_ONLY
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

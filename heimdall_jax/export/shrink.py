@@ -21,7 +21,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from heimdall_jax.errors import ExportError, explain
 from heimdall_jax.export.graph_check import parse_graph
-from heimdall_jax.export.session import ERRORS_ONLY
+from heimdall_jax.export.session import FATAL_ONLY
 
 LAYERS = ("Conv", "Gemm", "MatMul")
 """Operators that multiply by weights."""
@@ -95,7 +95,7 @@ def _folded(model: bytes, folder: Path) -> ModelProto:
     Left as it was where that makes it larger: a radio map's tables are repeated for each receiver.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = FATAL_ONLY
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(folder / "folded.onnx")
     onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -183,7 +183,7 @@ def _trouble(precision: str) -> Iterator[None]:
     log = logging.getLogger()
     level = log.level
     log.setLevel(logging.ERROR)  # the quantizer advises on the root logger to do what `_folded` did
-    onnxruntime.set_default_logger_severity(ERRORS_ONLY)
+    onnxruntime.set_default_logger_severity(FATAL_ONLY)
     try:
         yield
     except ExportError:

@@ -116,13 +116,13 @@ def _train(
     from heimdall_jax.export.bundle import write_atomically
     from heimdall_jax.pipeline import train
     from heimdall_jax.run import begin
-    from heimdall_jax.run_folder import CONFIG, METRICS
+    from heimdall_jax.run_folder import CONFIG, read_metrics
 
     config = configs.from_tree(request.config)
     resume = (folder / CONFIG).exists()
     if resume and (folder / FINISHED).exists():
         begin(config, folder, resume=True)  # refuses another config
-        return json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        return read_metrics(folder)
     metrics = train(config, folder, resume=resume, console=console, stop=stop, listener=listener)
     write_atomically(folder / FINISHED, b"{}\n")
     return metrics

@@ -7,8 +7,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from heimdall_jax.errors import ConfigError, ExportError, StorageError, explain
-from heimdall_jax.export.bundle import MANIFEST, Bundle, read_bundle, verify_bundle
-from heimdall_jax.registry.published import AGAIN, LATEST, MODEL, SUMS, parse_sums, read_latest, sha256
+from heimdall_jax.export.bundle import MANIFEST, MAX_MODEL_BYTES, Bundle, read_bundle, verify_bundle
+from heimdall_jax.export.manifest import MAX_MANIFEST_BYTES
+from heimdall_jax.registry.published import AGAIN, LATEST, MAX_NOTE_BYTES, MODEL, SUMS, parse_sums, read_latest, sha256
 from heimdall_jax.store import FolderStore, MissingObjectError, ObjectStore, open_store
 
 ALLOWED = "a folder, a model file, s3://bucket/name, s3://bucket/name/version, models:/name@alias or models:/name/3"
@@ -48,19 +49,20 @@ def _published(store: ObjectStore, key: str, uri: str) -> Bundle:
     """A published bundle; `key` names a version, a file of one, or the model, whose latest version is meant."""
     where, file = (key.rpartition("/")[0], key.rpartition("/")[2]) if key.endswith(".onnx") else (key, MODEL)
     name, _, last = where.rpartition("/")
-    manifest = None if last == LATEST else _object(store, f"{where}/{MANIFEST}")
+    manifest = None if last == LATEST else _object(store, f"{where}/{MANIFEST}", MAX_MANIFEST_BYTES)
     if manifest is None:
         name = name if last == LATEST else where
         latest = read_latest(store, name)
         if latest is None:
             raise _refuse(uri, f"no {where}/{MANIFEST} and no {name}/{LATEST}")
         where = f"{name}/{latest.version}"
-        manifest = _object(store, f"{where}/{MANIFEST}")
+        manifest = _object(store, f"{where}/{MANIFEST}", MAX_MANIFEST_BYTES)
         if manifest is None:
             raise _refuse(uri, f"a {LATEST} that names version {latest.version}, which has no {MANIFEST}")
         if sha256(manifest) != latest.manifest_sha256:
             raise _refuse(uri, f"a {where}/{MANIFEST} that is not the one {name}/{LATEST} names")
-    sums, model = _object(store, f"{where}/{SUMS}"), _object(store, f"{where}/{file}")
+    sums = _object(store, f"{where}/{SUMS}", MAX_NOTE_BYTES)
+    model = _object(store, f"{where}/{file}", MAX_MODEL_BYTES)
     if sums is None or model is None:
         raise _refuse(uri, f"no {where}/{SUMS if sums is None else file}")
     digests = parse_sums(sums, where)
@@ -86,11 +88,15 @@ def _registered(uri: str, tracking_uri: str) -> Bundle:
         raise StorageError(explain("temporary folder", got=error, allowed="space for the model", cure=cure)) from error
 
 
-def _object(store: ObjectStore, key: str) -> bytes | None:
+def _object(store: ObjectStore, key: str, most_bytes: int) -> bytes | None:
     try:
-        return store.get(key)
+        data = store.get(key, most_bytes + 1)
     except MissingObjectError:
         return None
+    if len(data) > most_bytes:
+        got, allowed = f"more than {most_bytes} bytes", f"{most_bytes} or fewer"
+        raise ExportError(explain(f"object {key}", got=got, allowed=allowed, cure=AGAIN))
+    return data
 
 
 def _refuse(uri: str, got: str) -> ExportError:

@@ -14,8 +14,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from heimdall_jax.errors import ConfigError, ExportError, explain
+from heimdall_jax.outside import parse_json
 from heimdall_jax.store import MissingObjectError, ObjectStore
 
+MAX_NOTE_BYTES = 1 << 20
+"""Of `latest` and of `SHA256SUMS`."""
 MODEL, SUMS, LATEST = "model.onnx", "SHA256SUMS", "latest"
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 AGAIN = "Publish it again (validate_export.py RUN --publish STORE), or choose another version."
@@ -84,11 +87,11 @@ def read_latest(store: ObjectStore, name: str) -> Latest | None:
         StorageError: The store cannot be read.
     """
     try:
-        data = store.get(f"{name}/{LATEST}")
+        data = store.get(f"{name}/{LATEST}", MAX_NOTE_BYTES + 1)
     except MissingObjectError:
         return None
     try:
-        tree = json.loads(data.decode("utf-8"))
+        tree = parse_json(data, most_bytes=MAX_NOTE_BYTES)
         version, digest, *earlier = map(str, (tree["version"], tree["manifest_sha256"], *tree["earlier"]))
         return Latest(checked_segment("latest version", version), digest, tuple(earlier))
     except (ValueError, KeyError, TypeError) as error:

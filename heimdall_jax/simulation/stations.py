@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import difflib
-import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from heimdall_jax.errors import DataError, StorageError, explain
+from heimdall_jax.outside import MAX_TEXT_BYTES, parse_json, read_file
 from heimdall_jax.types import Station
 
 SEVEN_STATIONS = (
@@ -39,14 +40,14 @@ def read_stations(path: str | Path) -> tuple[Station, ...]:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_file(file, MAX_TEXT_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         cure = "Check world.stations_file."
         raise StorageError(explain("stations file", got=error, allowed="a readable file", cure=cure)) from error
     rows = _json_rows(file, text) if file.suffix.lower() == ".json" else list(csv.DictReader(text.splitlines()))
     stations = tuple(_station(row, f"{file.name}, station {number}") for number, row in enumerate(rows, 1))
-    names = [station.name for station in stations]
-    if repeated := {name for name in names if names.count(name) > 1}:
+    counts = Counter(station.name for station in stations)
+    if repeated := [name for name, count in counts.most_common(5) if count > 1]:
         allowed = "each name once"
         raise DataError(explain(file.name, got=f"{sorted(repeated)} twice", allowed=allowed, cure="Rename one."))
     return stations
@@ -54,8 +55,8 @@ def read_stations(path: str | Path) -> tuple[Station, ...]:
 
 def _json_rows(file: Path, text: str) -> list[Any]:
     try:
-        rows = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        rows = parse_json(text)
+    except ValueError as error:
         raise DataError(explain(file.name, got=error, allowed="JSON", cure="Correct the syntax.")) from error
     if not isinstance(rows, list):
         got = type(rows).__name__

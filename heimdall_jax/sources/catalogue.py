@@ -17,7 +17,7 @@ import numpy as np
 
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.sources.catalogue_sql import read_catalogue
-from heimdall_jax.sources.eligible import active_stations, eligible_sessions
+from heimdall_jax.sources.eligible import MAX_POWER_DB, active_stations, eligible_sessions
 from heimdall_jax.sources.matching import Measurement
 from heimdall_jax.sources.recordings import metadata_name
 from heimdall_jax.sources.rows import BUCKET, Catalogue
@@ -236,4 +236,5 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _snr_db(measurement: Measurement | None) -> float:
-    return math.nan if measurement is None or measurement.snr_db is None else measurement.snr_db
+    snr_db = math.nan if measurement is None or measurement.snr_db is None else measurement.snr_db
+    return snr_db if abs(snr_db) <= MAX_POWER_DB else math.nan

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from heimdall_jax.errors import ConfigError, StorageError, explain
+from heimdall_jax.errors import ConfigError, DataError, HeimdallError, StorageError, explain
 from heimdall_jax.patience import patiently
 from heimdall_jax.sources.catalogue_tables import SCHEMA
 
@@ -43,6 +43,7 @@ def reading(database_url: str, action: Callable[[sa.Connection], Result]) -> Res
 
     Raises:
         ConfigError: The URL is none that can be opened.
+        DataError: A row holds what its column cannot.
         StorageError: Refused, without the tables, or away for `patience.patience_s`.
     """
     engine = _engine(database_url)
@@ -59,6 +60,11 @@ def reading(database_url: str, action: Callable[[sa.Connection], Result]) -> Res
         return patiently(_shown(database_url), attempt, _passes)
     except SQLAlchemyError as error:
         raise _unusable(database_url, error) from error
+    except HeimdallError:
+        raise
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:  # SQLite holds any value in any column
+        cure = "Correct the row; the column's type says what it may hold."
+        raise DataError(explain(_shown(database_url), got=error, allowed="rows of the tables", cure=cure)) from error
 
 
 @contextmanager

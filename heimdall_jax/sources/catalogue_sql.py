@@ -148,7 +148,7 @@ def _station(row: Any) -> Station:
 def _session(row: Any) -> SessionRow:
     latitude, longitude = _number(row.latitude), _number(row.longitude)
     interval = Interval(
-        str(row.id), row.session_start, row.session_end, row.celery_task_id or None, _number(row.frequency_hz)
+        str(row.id), row.session_start, row.session_end, _text(row.celery_task_id), _number(row.frequency_hz)
     )
     truth = None if latitude is None or longitude is None else (latitude, longitude)
     return SessionRow(interval, truth, _number(row.error_margin_meters) or 0.0, row.status, row.approval_status)
@@ -163,9 +163,16 @@ def _measurements(rows: sa.Result[Any]) -> tuple[Measurement, ...]:
         name = names.get(station) or names.setdefault(station, str(station))
         numbers = float(frequency_hz), _number(rss_db), _number(snr_db)
         found.append(
-            Measurement(time, name, *numbers, object_key(location), _number(rate_hz), samples, iq_format or None)
+            Measurement(
+                *(time, name, *numbers, object_key(location), _number(rate_hz)),
+                *(None if samples is None else int(samples), iq_format or None),
+            )
         )
     return tuple(found)
+
+
+def _text(value: Any) -> str | None:
+    return str(value) if value else None
 
 
 def _number(value: Any) -> float | None:

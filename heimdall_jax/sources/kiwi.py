@@ -16,6 +16,7 @@ from heimdall_jax.errors import ConfigError, DataError, StorageError, explain
 from heimdall_jax.sources.alignment import SampleClock, fit_clock, half_width, sample_grid
 from heimdall_jax.sources.kiwi_wav import RecordingName, StampedIq, parse_name, read_stamped
 from heimdall_jax.sources.powder_files import checked_place, read_text
+from heimdall_jax.sources.stream_checks import clock_jumps, is_dead
 from heimdall_jax.types import Session, Station
 
 NANO = 1_000_000_000
@@ -74,7 +75,7 @@ class KiwiRecordings:
             ]
         )
         power_R = np.mean(np.abs(iq_RT.astype(np.complex128)) ** 2, axis=1)
-        heard_R = power_R > 0
+        heard_R = (power_R > 0) & ~np.array([is_dead(recording.iq_T2) for recording in self.recordings])
         return Session(
             session_id=utc_name(start_ns),
             start_time_s=start_ns / NANO,
@@ -145,7 +146,11 @@ def read_kiwi(
         window_samples=window_samples,
         start_ns=_starts_ns(names, held_ns, round(window_s * NANO), start_s),
         skipped={reason: n for reason, n in skipped.items() if n},
-        notes=tuple(_note(name.station, clock) for name, clock in zip(names, clocks, strict=True)),
+        notes=tuple(
+            line
+            for name, recording, clock in zip(names, recordings, clocks, strict=True)
+            for line in (_note(name.station, clock), *stream_notes(name.station, recording))
+        ),
     )
 
 
@@ -265,6 +270,16 @@ def _starts_ns(
         cure = "Shorten window_s, leave start_s out, or leave out the recording that does not overlap."
         raise DataError(explain("window", got=got, allowed="within the time that all hold", cure=cure))
     return tuple(start + i * window_ns for i in range(count))
+
+
+def stream_notes(name: str, recording: StampedIq) -> list[str]:
+    """Lines on a receiver that is dead, and on each jump of its clock."""
+    notes = [f"{name}: dead: it recorded one value for most of the time"] if is_dead(recording.iq_T2) else []
+    stamp_s_N = recording.stamp_s_N + recording.stamp_ns_N * 1e-9
+    for stamp, size_s in clock_jumps(recording.first_sample_N, stamp_s_N):
+        after_s = recording.first_sample_N[stamp] / recording.nominal_rate_hz
+        notes.append(f"{name}: its clock jumps by {size_s * 1e6:+.1f} us, {after_s:.1f} s into the recording")
+    return notes
 
 
 def _note(name: str, clock: SampleClock) -> str:

@@ -9,7 +9,6 @@ size is checked before it is used.
 from __future__ import annotations
 
 import datetime as dt
-import os
 import re
 import struct
 from collections.abc import Iterator
@@ -20,11 +19,15 @@ import numpy as np
 from jaxtyping import Int16, Int64
 from numpy import ndarray
 
-from heimdall_jax.errors import DataError, StorageError, explain
+from heimdall_jax.errors import DataError, explain
+from heimdall_jax.outside import read_file
 
 FULL_SCALE = 32768.0
-MAX_BYTES = 1 << 28
-"""Largest file that is read: 93 minutes at 12 kHz."""
+MAX_BYTES = 1 << 27
+"""Largest file that is read: 46 minutes at 12 kHz."""
+MAX_BLOCKS = 200_000
+"""Of a file; KiwiSDRs write 23 a second at 12 kHz."""
+MAX_CHUNKS = 3 * MAX_BLOCKS
 NAME = re.compile(r"(?P<time>\d{8}T\d{6}Z)_(?P<hertz>\d{1,10})_(?P<station>[^_].*)_iq\.wav")
 ALLOWED_NAME = "YYYYMMDDTHHMMSSZ_HERTZ_STATION_iq.wav"
 RECORD_AGAIN = "Is the file cut off? Fetch or record it again."
@@ -86,17 +89,8 @@ def read_stamped(path: str | Path) -> StampedIq:
         StorageError: The file cannot be read.
         DataError: It breaks the format (`parse_stamped`), or is larger than `MAX_BYTES`.
     """
-    try:
-        with Path(path).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_BYTES:
-                cure = "Record in shorter parts (kiwirecorder --dt-sec)."
-                raise DataError(explain(str(path), got=f"{size} bytes", allowed=f"{MAX_BYTES} or fewer", cure=cure))
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        got = error.strerror or error
-        raise StorageError(explain(str(path), got=got, allowed="a readable file", cure="Check the path.")) from error
-    return parse_stamped(data, str(path))
+    cure = "Record in shorter parts (kiwirecorder --dt-sec)."
+    return parse_stamped(read_file(Path(path), MAX_BYTES, cure=cure), str(path))
 
 
 def parse_stamped(data: bytes, where: str) -> StampedIq:
@@ -119,6 +113,9 @@ def parse_stamped(data: bytes, where: str) -> StampedIq:
             stamp = STAMP.unpack_from(data, start)
         elif name == b"data":
             stamps.append(_stamp_of_block(rate_hz, stamp, size, where))
+            if len(stamps) > MAX_BLOCKS:
+                cure = "Record in shorter parts."
+                raise DataError(explain(where, got="more blocks", allowed=f"{MAX_BLOCKS} or fewer", cure=cure))
             blocks.append(np.frombuffer(data, "<i2", size // 2, start).reshape(-1, 2))
             stamp = None
     if rate_hz is None or not blocks or stamp is not None:
@@ -139,8 +136,12 @@ def _chunks(data: bytes, where: str) -> Iterator[tuple[bytes, int, int]]:
     if size + CHUNK.size != len(data):
         got = f"{len(data)} bytes where the header says {size + CHUNK.size}"
         raise DataError(explain(where, got=got, allowed="the same", cure=RECORD_AGAIN))
-    offset = RIFF.size
+    offset, count = RIFF.size, 0
     while offset < len(data):
+        count += 1
+        if count > MAX_CHUNKS:
+            got, allowed = f"more than {MAX_CHUNKS} chunks", f"two of each of {MAX_BLOCKS} blocks, and others"
+            raise DataError(explain(where, got=got, allowed=allowed, cure="Record in shorter parts."))
         left = len(data) - offset - CHUNK.size
         name, size = CHUNK.unpack_from(data, offset) if left >= 0 else (data[offset:], 0)
         if size > left:

@@ -28,6 +28,20 @@ SHARED = ("start", "latitude", "longitude", "frequency_hz", "sample_rate_hz")
 """Columns that every row of a session repeats."""
 DEFAULT_MARGIN_M = 50.0
 
+RANGES = {
+    "altitude_m": (-1000.0, 100_000.0),
+    "frequency_hz": (1.0, 1e12),
+    "sample_rate_hz": (1.0, 1e9),
+    "error_margin_m": (1e-3, 2e7),
+    "rss_db": (-1000.0, 1000.0),
+    "snr_db": (-1000.0, 1000.0),
+    "clock_sigma_s": (0.0, 1e6),
+}
+"""What a number may be; of places `checked_place` tells more."""
+YEARS = (1970, 2200)
+POWER_AT_ONCE = 1 << 20
+"""Samples that are squared in double precision."""
+
 Row = dict[str, str]
 
 
@@ -95,16 +109,12 @@ def _session(rows: list[Row]) -> tuple[dt.datetime, tuple[float, float], float, 
         raise DataError(
             explain(f"{where}, start", got=repr(first["start"]), allowed="2026-01-31T12:00:00Z", cure="Correct it.")
         ) from error
-    if start.tzinfo is None:
-        raise DataError(
-            explain(f"{where}, start", got=first["start"], allowed="a time with its zone", cure="Append Z for UTC.")
-        )
+    if start.tzinfo is None or not YEARS[0] < start.year < YEARS[1]:
+        allowed = f"a time with its zone, after {YEARS[0]}"
+        raise DataError(explain(f"{where}, start", got=first["start"], allowed=allowed, cure="Append Z for UTC."))
     truth_deg = checked_place((_number(first, "latitude"), _number(first, "longitude")), where)
     margin_m = _number(first, "error_margin_m") if first.get("error_margin_m") else DEFAULT_MARGIN_M
     frequency_hz, rate_hz = _number(first, "frequency_hz"), _number(first, "sample_rate_hz")
-    for column, value in (("error_margin_m", margin_m), ("frequency_hz", frequency_hz), ("sample_rate_hz", rate_hz)):
-        if not 0 < value < float("inf"):
-            raise DataError(explain(f"{where}, {column}", got=value, allowed="more than 0", cure="Correct it."))
     return start, truth_deg, frequency_hz, rate_hz, margin_m
 
 
@@ -115,8 +125,8 @@ def _recording(root: Path, row: Row, stations: dict[str, Station]) -> Recording:
         near = difflib.get_close_matches(row["station"], stations, 1)
         cure = f"Did you mean {near[0]!r}?" if near else "Add it to stations.csv."
         raise DataError(explain(f"{where}, station", got=row["station"], allowed="a name in stations.csv", cure=cure))
-    iq_T = np.asarray(read_iq(root / row["file"]))
-    power = float(np.mean(np.abs(iq_T.astype(np.complex128)) ** 2))
+    iq_T = np.asarray(read_iq(_inside(root, row["file"])))
+    power = _mean_power(iq_T)
     if not 0 < power < float("inf"):
         raise DataError(
             explain(
@@ -133,6 +143,28 @@ def _recording(root: Path, row: Row, stations: dict[str, Station]) -> Recording:
     )
     snr_db = _number(row, "snr_db") if row.get("snr_db") else None
     return Recording(stations[row["station"]], float(rss_db), snr_db, iq_T, metadata)
+
+
+def _inside(root: Path, file: str) -> Path:
+    """The path of a file that a table names, once it is known to lie in the table's folder."""
+    try:
+        path = (root / file).resolve()
+        inside = path.is_relative_to(root.resolve()) and "\0" not in file
+    except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, a loop of links
+        path, inside = root, False
+    if not inside:
+        allowed, cure = f"a path inside {root}", "Copy the recording there."
+        raise DataError(explain("recordings.csv, file", got=repr(file), allowed=allowed, cure=cure))
+    return path
+
+
+def _mean_power(iq_T: np.ndarray) -> float:
+    """Of samples; NaN or infinite where one of them is."""
+    total = 0.0
+    for begin in range(0, len(iq_T), POWER_AT_ONCE):
+        with np.errstate(all="ignore"):
+            total += float(np.sum(np.abs(iq_T[begin : begin + POWER_AT_ONCE].astype(np.complex128)) ** 2))
+    return total / len(iq_T)
 
 
 def _start_ns(start: dt.datetime) -> int:
@@ -155,6 +187,10 @@ def _number(row: Row, column: str) -> float:
         raise DataError(not_a_number(f"column {column}", row[column])) from error
     if value != value:
         raise DataError(not_a_number(f"column {column}", row[column]))
+    low, high = RANGES.get(column, (-float("inf"), float("inf")))
+    if not low <= value <= high:
+        got, allowed = row[column], f"{low:g} to {high:g}"
+        raise DataError(explain(f"column {column}", got=got, allowed=allowed, cure="Correct it."))
     return value
 
 

@@ -27,10 +27,12 @@ from heimdall_jax.sources.powder_files import (
     not_a_number,
     read_locations,
 )
-from heimdall_jax.sources.powder_tables import COUNTS, KIND, Table, read_csv, read_json
+from heimdall_jax.sources.powder_tables import COUNTS, KIND, MAX_POWER_DB, Table, read_csv, read_json
 from heimdall_jax.types import Session
 
 FREQUENCY_HZ = 462.7e6
+PLACES_AT_ONCE = 4096
+"""Whose distances to all fixed receivers are held."""
 REACH_M = 100_000.0
 """A receiver or transmitter further than this from every fixed receiver is at an impossible place."""
 
@@ -215,8 +217,9 @@ def _sessions(
 
 def _check_numbers(file: Path, table: Table) -> None:
     """Every power is a number or missing, and every transmitter's place is on Earth."""
-    if bool(np.any(np.isnan(table.rss_db_NR) | np.isposinf(table.rss_db_NR))):
-        row, receiver = np.argwhere(np.isnan(table.rss_db_NR) | np.isposinf(table.rss_db_NR))[0]
+    wrong = ~((np.abs(table.rss_db_NR) <= MAX_POWER_DB) | np.isneginf(table.rss_db_NR))
+    if wrong.any():
+        row, receiver = np.argwhere(wrong)[0]
         where = f"{file}, {table.timestamps[row]!r}, receiver {table.receivers[receiver]}"
         raise DataError(not_a_number(where, float(table.rss_db_NR[row, receiver])))
     for stamp, truths in zip(table.timestamps, table.truth_deg_NXE.tolist(), strict=True):
@@ -234,8 +237,11 @@ def _near(place_deg: np.ndarray, around_deg: np.ndarray) -> np.ndarray:
     known = ~np.isnan(place_deg).any(axis=-1) & (np.abs(place_deg) <= (90.0, 180.0)).all(axis=-1)
     near = np.zeros(known.shape, bool)
     places, inverse = np.unique(place_deg[known], axis=0, return_inverse=True)
-    distance = ground_distance_m(places[:, None], around_deg[None])
-    near[known] = (distance.min(axis=1, initial=math.inf) <= REACH_M)[inverse.reshape(-1)]
+    nearest_m = np.full(len(places), math.inf)
+    for begin in range(0, len(places), PLACES_AT_ONCE):
+        here = slice(begin, begin + PLACES_AT_ONCE)
+        nearest_m[here] = ground_distance_m(places[here, None], around_deg[None]).min(axis=1, initial=math.inf)
+    near[known] = (nearest_m <= REACH_M)[inverse.reshape(-1)]
     return near
 
 

@@ -6,15 +6,21 @@ The recordings in them are read in `powder_tables.py`; what their numbers mean a
 from __future__ import annotations
 
 import ast
-import json
+import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from heimdall_jax.errors import DataError, StorageError, explain
+from heimdall_jax.errors import DataError, explain
+from heimdall_jax.outside import MAX_TEXT_BYTES, Pairs, parse_json, read_file
 
 LOCATIONS = "location_coordinates.json"
 LEVELS_UP = 3
+MAX_DEGREES = 1e9
+"""Where numbers that are no degrees end in messages."""
 """Folders above a data file in which the files that belong to it are looked for."""
+MAX_PLACES_BYTES = 64 << 10
+"""Of the file of places, which has 2 kB: longer Python can exhaust the stack of who parses it."""
 
 Place = tuple[float, float]
 
@@ -28,21 +34,17 @@ def beside(path: Path, name: str) -> Path | None:
     return None
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most_bytes: int = MAX_TEXT_BYTES) -> str:
     """The text of a UTF-8 file, with or without a byte-order mark.
 
     Raises:
         StorageError: It cannot be read.
-        DataError: It is not text.
+        DataError: It is not text, or more of it than is allowed.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_file(path, most_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(explain(str(path), got=error.reason, allowed="UTF-8 text", cure="Check the file.")) from error
-    except OSError as error:
-        raise StorageError(
-            explain(str(path), got=error.strerror or error, allowed="a readable file", cure="Check the path.")
-        ) from error
 
 
 def read_locations(path: Path) -> dict[str, Place | None]:
@@ -55,8 +57,11 @@ def read_locations(path: Path) -> dict[str, Place | None]:
     """
     allowed = "a mapping of receiver names to (latitude, longitude) or None"
     try:
-        tree = ast.literal_eval(read_text(path).strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        with warnings.catch_warnings(action="ignore"):  # of its compiler, about odd numbers
+            tree = ast.literal_eval(read_text(path, MAX_PLACES_BYTES).strip())
+    except DataError:
+        raise
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         cure = "Is it cut off? Fetch it again."
         raise DataError(explain(str(path), got=f"no Python literal ({error})", allowed=allowed, cure=cure)) from error
     if not isinstance(tree, dict) or not tree:
@@ -78,7 +83,7 @@ def checked_place(place: Any, where: str) -> Place:
         raise DataError(
             explain(where, got=repr(place), allowed="two numbers: latitude, longitude", cure="Correct the place.")
         )
-    latitude, longitude = float(place[0]), float(place[1])
+    latitude, longitude = (float(max(min(value, MAX_DEGREES), -MAX_DEGREES)) for value in place)
     if abs(latitude) <= 90 and abs(longitude) <= 180:
         return latitude, longitude
     swapped = abs(longitude) <= 90 and abs(latitude) <= 180
@@ -91,22 +96,23 @@ def load_json(path: Path) -> Any:
     """Parsed JSON; a key that comes twice in one object is an error.
 
     Raises:
-        DataError: It is no JSON, is cut off, or repeats a key.
+        DataError: It is no JSON, is cut off, repeats a key, or is larger than `outside` allows.
     """
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def unique(pairs: Pairs) -> dict[str, Any]:
         tree = dict(pairs)
         if len(tree) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
             raise DataError(
                 explain(str(path), got=f"key {twice!r} twice", allowed="one record each", cure="Remove one.")
             )
         return tree
 
     try:
-        return json.loads(read_text(path), object_pairs_hook=unique)
-    except (json.JSONDecodeError, RecursionError) as error:
+        return parse_json(read_text(path), each_object=unique)
+    except DataError:
+        raise
+    except ValueError as error:
         cure = "Is the file cut off? Fetch it again."
         raise DataError(explain(str(path), got=f"no JSON ({error})", allowed="JSON", cure=cure)) from error
 

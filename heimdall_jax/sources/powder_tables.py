@@ -27,6 +27,11 @@ from heimdall_jax.sources.powder_files import (
 
 NOT_HEARD_DB = -101.0
 """What the authors write where a receiver measured nothing."""
+MAX_CELLS = 4_000_000
+"""Transmissions times receivers, or cells of a CSV file: 160,000 transmissions at 25 receivers."""
+MAX_RECEIVERS = 1000
+MAX_POWER_DB = 1e6
+"""Beyond it no power is a number that single precision can square."""
 NO_PLACE_DEG = -1.0
 """What they write for the latitude and longitude of a moving receiver that took no part."""
 COUNTS = {0: "no transmitter", 1: "one transmitter", 2: "two transmitters"}
@@ -69,8 +74,10 @@ def read_csv(path: Path, locations: dict[str, Place | None], transmitters: int =
     Raises:
         DataError: A column is missing or unknown, a cell is no number, or the file holds another count of transmitters.
     """
+    text = read_text(path)
+    _check_size(path, text.count(",") + text.count("\n"), 0)
     try:
-        header, *rows = list(csv.reader(read_text(path).splitlines(), strict=True)) or [[]]
+        header, *rows = list(csv.reader(text.splitlines(), strict=True)) or [[]]
     except csv.Error as error:
         raise DataError(explain(str(path), got=error, allowed="comma-separated values", cure="Check it.")) from error
     column = {name.strip(): i for i, name in enumerate(header)}
@@ -83,6 +90,7 @@ def read_csv(path: Path, locations: dict[str, Place | None], transmitters: int =
             cure = "Is the file cut off? Fetch it again, or remove the row."
             raise DataError(explain(str(path), got=got, allowed="one cell per column", cure=cure))
     receivers = tuple(sorted([*fixed, *moving]))
+    _check_size(path, len(rows) * len(receivers), len(receivers))
     values = _numbers(path, header, rows, column["timestamp"])
     rss = [column[name] if name in fixed else column[f"{name}_rss"] for name in receivers]
     place = np.empty((len(rows), len(receivers), 2))
@@ -157,6 +165,7 @@ def read_json(path: Path, locations: dict[str, Place | None], transmitters: int 
         )
     readings = [_readings(path, stamp, record["rx_data"]) for stamp, record in records.items()]
     receivers = tuple(sorted({*locations, *(name for reading in readings for name in reading)}))
+    _check_size(path, len(records) * len(receivers), len(receivers))
     index = {name: i for i, name in enumerate(receivers)}
     rss = np.full((len(records), len(receivers)), -np.inf)
     place = np.full((len(records), len(receivers), 2), np.nan)
@@ -172,6 +181,14 @@ def read_json(path: Path, locations: dict[str, Place | None], transmitters: int 
         truth[row] = np.reshape(_transmitters(path, stamp, record, transmitters), (transmitters, 2))
     rss[rss == NOT_HEARD_DB] = -np.inf
     return Table(tuple(records), receivers, rss, place, truth)
+
+
+def _check_size(path: Path, cells: int, receivers: int) -> None:
+    """Raise DataError before memory is asked for that a small file can want."""
+    for got, most, what in ((cells, MAX_CELLS, "cells"), (receivers, MAX_RECEIVERS, "receivers")):
+        if got > most:
+            cure = "Give the file in parts."
+            raise DataError(explain(str(path), got=f"{got} {what}", allowed=f"{most} or fewer", cure=cure))
 
 
 def _readings(path: Path, stamp: str, rx_data: Any) -> dict[str, tuple[float, Place]]:

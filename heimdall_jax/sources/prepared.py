@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,17 @@ from typing import Any, Literal, SupportsIndex
 import numpy as np
 
 from heimdall_jax.errors import ConfigError, DataError, StorageError, explain
+from heimdall_jax.outside import MAX_TEXT_BYTES, parse_json, read_file
 from heimdall_jax.types import Session, SessionSource
 
 INFO = "dataset_info.json"
+CLASSES = {
+    f"tensorflow_datasets.core.features.{name}"
+    for name in ("features_dict.FeaturesDict", "tensor_feature.Tensor", "text_feature.Text", "scalar.Scalar")
+}
+"""Of the features that a set may have."""
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+"""What TFDS raises for files that are not what they say."""
 SplitName = Literal["random", "time", "block", "block1", "block2", "block3", "block4", "none"]
 
 
@@ -72,7 +81,7 @@ class PreparedSource:
         rows = [self.transmissions[i] for i in indices]
         try:
             return [self._decode(self._records[row.side][row.record]) for row in rows]
-        except (OSError, RuntimeError) as error:
+        except (*DAMAGE, OSError) as error:
             got = f"an unreadable record ({error})"
             raise StorageError(explain(self.name, got=got, allowed="a whole set", cure="Prepare it again.")) from error
 
@@ -128,6 +137,7 @@ def open_prepared(folder: str | Path, sides: str | None = None) -> PreparedSourc
     from google.protobuf.json_format import ParseError
 
     try:
+        _check_classes(found[0])
         builder: Any = tfds.builder_from_directory(found[0])
         if "masked" not in builder.info.features:
             raise ValueError(f"version {builder.version}, which does not say what was masked")
@@ -137,13 +147,27 @@ def open_prepared(folder: str | Path, sides: str | None = None) -> PreparedSourc
             if side not in held:
                 raise ConfigError(explain("side", got=side, allowed=held, cure="Name one of those, or join them by +."))
             for file in builder.info.splits[side].filepaths:
-                Path(file).stat()
+                if not stat.S_ISREG(Path(file).stat().st_mode) or Path(file).parent != Path(found[0]):
+                    raise ValueError(f"records in {file}")
         return PreparedSource(builder, asked)
     except ConfigError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ParseError) as error:
+    except (*DAMAGE, OSError, ImportError, ParseError) as error:
         cure = "Prepare it again."
         raise DataError(explain(f"prepared set {found[0]}", got=error, allowed="a whole set", cure=cure)) from error
+
+
+def _check_classes(folder: Path) -> None:
+    """Raise an error unless a set's files are small and name TFDS's own classes: it imports what they name."""
+    for name in (INFO, "metadata.json"):
+        parse_json(read_file(folder / name, MAX_TEXT_BYTES))
+    todo = [parse_json(read_file(folder / "features.json", MAX_TEXT_BYTES))]
+    while todo:
+        node = todo.pop()
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            if key in ("pythonClassName", "python_class_name") and value not in CLASSES:
+                raise ValueError(f"features of the class {value!r}")
+            todo += [value] if isinstance(value, (dict, list)) else []
 
 
 def prepare(

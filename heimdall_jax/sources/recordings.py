@@ -7,6 +7,8 @@ import io
 import json
 import math
 import os
+import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,10 +18,18 @@ from jaxtyping import Complex64
 from numpy import ndarray
 
 from heimdall_jax.errors import DataError, StorageError, explain
+from heimdall_jax.outside import parse_json
 
 SAMPLE_BYTES = 8
 HEADER_BYTES = 256
 """Enough of a file to hold the header of any one-dimensional array."""
+MAX_BYTES = 1 << 28
+"""Of a recording: 168 s at 200 kHz, 46 minutes at 12 kHz."""
+METADATA_BYTES = 65_536
+HEADER = re.compile(
+    rb"\{'descr': '([<>|=]?[a-zA-Z]\d{0,4})', 'fortran_order': (?:True|False), 'shape': \(([\d, ]*)\),? *\}\s*"
+)
+"""As NumPy writes it; it reads any Python literal there, and several of them wrongly."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,8 @@ def decode_metadata(data: bytes, name: str) -> RecordingMetadata:
         DataError: It is no JSON object, or a value has the wrong type or range.
     """
     try:
-        tree = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        tree = parse_json(data, most_bytes=METADATA_BYTES)
+    except ValueError as error:
         raise DataError(explain(name, got=f"no JSON ({error})", allowed="JSON", cure="Write it again.")) from error
     if not isinstance(tree, dict):
         raise DataError(explain(name, got=type(tree).__name__, allowed="a JSON object", cure="Write it again."))
@@ -94,12 +104,9 @@ def parse_header(start: bytes, name: str) -> tuple[int, int]:
         DataError: It is no `.npy`, not complex64, not one-dimensional, or empty.
     """
     allowed = "one-dimensional complex64 in .npy format"
-    stream = io.BytesIO(start)
     try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
-    except (ValueError, EOFError) as error:
+        offset, dtype, shape = _split_header(start)
+    except (ValueError, TypeError) as error:
         cure = "Save with numpy.save(path, iq.astype('complex64'))."
         raise DataError(explain(name, got=f"no readable header ({error})", allowed=allowed, cure=cure)) from error
     if dtype != np.dtype("<c8"):
@@ -111,16 +118,32 @@ def parse_header(start: bytes, name: str) -> tuple[int, int]:
         raise DataError(explain(name, got=f"shape {shape}", allowed=allowed, cure=cure))
     if shape[0] == 0:
         raise DataError(explain(name, got="no samples", allowed="one or more", cure="Record again."))
-    return stream.tell(), int(shape[0])
+    return offset, shape[0]
+
+
+def _split_header(start: bytes) -> tuple[int, np.dtype, tuple[int, ...]]:
+    """Bytes of the header, and what it says; a `ValueError` or `TypeError` where it says nothing."""
+    if start[:6] != b"\x93NUMPY" or start[6:8] not in {b"\1\0", b"\2\0", b"\3\0"}:
+        raise ValueError(f"a start of {start[:8]!r}")
+    first = 10 if start[6] == 1 else 12
+    end = first + int.from_bytes(start[8:first], "little")
+    match = HEADER.fullmatch(start[first:end])
+    if match is None or end > len(start):
+        raise ValueError(f"{start[first:end]!r}")
+    shape = tuple(int(size) for size in match[2].decode().split(",") if size.strip())
+    return end, np.dtype(match[1].decode()), shape
 
 
 def check_header(start: bytes, size: int, name: str) -> int:
     """Samples of a recording, from its first `HEADER_BYTES` bytes and its size, before any sample is read.
 
     Raises:
-        DataError: See `parse_header`; or its size is not what the header says.
+        DataError: See `parse_header`; or its size is not what the header says, or beyond `MAX_BYTES`.
     """
     offset, count = parse_header(start, name)
+    if size > MAX_BYTES:
+        cure = "Record in shorter parts."
+        raise DataError(explain(name, got=f"{size} bytes", allowed=f"{MAX_BYTES} or fewer", cure=cure))
     if size - offset != count * SAMPLE_BYTES:
         got = f"{size - offset} bytes of samples for {count} samples"
         raise DataError(explain(name, got=got, allowed=f"{SAMPLE_BYTES} bytes each", cure="Fetch the file again."))
@@ -159,16 +182,25 @@ def read_iq(path: str | Path, *, minimum_samples: int = 1, mmap: bool = False) -
         DataError: It breaks the format (`check_header`), or is shorter than `minimum_samples`.
     """
     try:
+        if stat.S_ISFIFO(Path(path).stat().st_mode):
+            raise OSError(None, "a pipe")  # opening one may never end
         with Path(path).open("rb") as file:
-            count = check_header(file.read(HEADER_BYTES), _size(file), str(path))
+            start = file.read(HEADER_BYTES)
+            count = check_header(start, _size(file), str(path))
             if count < minimum_samples:
                 cure = "Record longer."
                 raise DataError(
                     explain(str(path), got=f"{count} samples", allowed=f"{minimum_samples} or more", cure=cure)
                 )
-        return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-    except OSError as error:
-        got = error.strerror or error
+            offset, _ = parse_header(start, str(path))
+            if mmap:
+                return np.memmap(file, np.complex64, "r", offset, (count,))
+            file.seek(offset)
+            return np.fromfile(file, np.complex64, count)
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        if isinstance(error, DataError):
+            raise
+        got = getattr(error, "strerror", None) or error
         raise StorageError(explain(str(path), got=got, allowed="a readable file", cure="Check the path.")) from error
 
 

@@ -18,23 +18,27 @@ from heimdall_jax.errors import DataError, StorageError
 from heimdall_jax.sources.matching import Measurement
 from heimdall_jax.sources.recordings import (
     HEADER_BYTES,
+    MAX_BYTES,
+    METADATA_BYTES,
     SAMPLE_BYTES,
     RecordingMetadata,
     decode_metadata,
     metadata_name,
     parse_header,
 )
+from heimdall_jax.sources.stream_checks import is_dead
 from heimdall_jax.sources.time_axis import Dated, common_grid, on_grid, spare_samples
 from heimdall_jax.store import MissingObjectError, ObjectStore, checked_key
 
 MISSING = "recording missing in the store"
 BROKEN = "recording that is not complete, one-dimensional complex64"
+DEAD = "recording of one value for most of its time (a dead receiver)"
+TOO_LARGE = f"recording larger than {MAX_BYTES} bytes"
 OTHER_LENGTH = "recording of another length than the catalogue says"
 UNLIKE = "recording at another sample rate or length than its session's others"
 UNTIMED = "recording without timing metadata, timing masked"
 IMPOSSIBLE = "recording with impossible timing metadata, timing masked"
 APART = "recording that began too far from its session's others, timing masked"
-METADATA_BYTES = 65_536
 RATE_TOLERANCE = 1e-3
 """Relative, of a measured sample rate to the catalogue's: what `features.extract` allows."""
 SPAN_TOLERANCE_S = 1.0
@@ -140,10 +144,12 @@ def _samples(store: ObjectStore, measurement: Measurement, wanted: int | None) -
         checked_key(key)
     except StorageError:
         return MISSING  # no store can hold it
-    limit = None if wanted is None else HEADER_BYTES + (wanted + spare_samples(wanted)) * SAMPLE_BYTES
+    limit = HEADER_BYTES + MAX_BYTES
+    if wanted is not None:
+        limit = min(limit, HEADER_BYTES + (wanted + spare_samples(wanted)) * SAMPLE_BYTES)
     try:
         data = store.get(key, limit)
-        size = len(data) if limit is None or len(data) < limit else store.size(key)
+        size = len(data) if len(data) < limit else store.size(key)
         offset, count = parse_header(data[:HEADER_BYTES], key)
     except MissingObjectError:
         return MISSING
@@ -151,11 +157,14 @@ def _samples(store: ObjectStore, measurement: Measurement, wanted: int | None) -
         return BROKEN
     if size - offset != count * SAMPLE_BYTES:
         return BROKEN
+    if wanted is None and size > MAX_BYTES:
+        return TOO_LARGE
     if measurement.samples is not None and count != measurement.samples:
         return OTHER_LENGTH
     if wanted is not None and count < wanted:
         return shorter(wanted)
-    return np.frombuffer(data, np.complex64, min(count, (len(data) - offset) // SAMPLE_BYTES), offset)
+    iq_T = np.frombuffer(data, np.complex64, min(count, (len(data) - offset) // SAMPLE_BYTES), offset)
+    return DEAD if is_dead(iq_T) else iq_T
 
 
 def shorter(samples: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ def held_out(
     if not ids:
         raise DataError(explain("split", got="no transmissions", allowed="one or more", cure="Check data.path."))
     if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
+        twice = Counter(ids).most_common(1)[0][0]
         raise DataError(explain("split", got=f"{twice!r} twice", allowed="each once", cure="Remove the repetition."))
     if spec == "none":
         return np.arange(0), ("no test: all rows train or validate",)

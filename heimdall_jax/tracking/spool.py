@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from heimdall_jax.errors import StorageError, explain
+from heimdall_jax.errors import DataError, StorageError, explain
+from heimdall_jax.outside import parse_json, read_file
 
 SPOOL = "tracking_spool.jsonl"
+MAX_BYTES = 1 << 28
+"""Of the file: three million values."""
 
 
 class Row(NamedTuple):
@@ -41,20 +44,22 @@ class Spool:
     def read(self) -> list[Row]:
         """All whole rows; a line that a kill cut off was never promised to anyone, and is removed."""
         try:
-            content = self.path.read_bytes()
+            content = read_file(self.path, MAX_BYTES)
             whole = content.rfind(b"\n") + 1
             if whole < len(content):
                 os.truncate(self.path, whole)
-        except FileNotFoundError:
-            return []
         except OSError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return []
+            raise self._unusable(error) from error
+        except DataError as error:
             raise self._unusable(error) from error
         rows = []
         for number, line in enumerate(content[:whole].splitlines(), 1):
             try:
-                step, key, value, time_ms = json.loads(line)
+                step, key, value, time_ms = parse_json(line)
                 rows.append(Row(int(step), str(key), float(value), int(time_ms)))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, OverflowError) as error:
                 cure = "Remove that line; the others are delivered then."
                 what = f"{self.path} line {number}"
                 raise StorageError(explain(what, got=error, allowed="[step, key, value, ms]", cure=cure)) from error
@@ -94,6 +99,6 @@ class Spool:
         finally:
             os.close(descriptor)
 
-    def _unusable(self, error: OSError) -> StorageError:
+    def _unusable(self, error: Exception) -> StorageError:
         cure = "Free space and run again with --resume."
         return StorageError(explain(str(self.path), got=error, allowed="a writable file", cure=cure))

@@ -29,18 +29,25 @@ STRENGTH = "augmentation_strength"
 
 @dataclass(frozen=True)
 class Augment(grain.transforms.RandomMap):
-    """Physical changes that leave the place as it was; training batches only."""
+    """Physical changes that leave the place as it was; training batches only.
+
+    Where `rows` are given, it changes these of a batch of `batch_size` as it changes them in the whole batch: it draws
+    for all of them, which is cheap, and keeps its own.
+    """
 
     config: AugmentationConfig
     radio_map: RadioMap | None = None
+    rows: np.ndarray | None = None
+    batch_size: int = 0
 
     def random_map(self, element: Sample, rng: np.random.Generator) -> Sample:
         """Hide receivers, shift a transmission's power, add noise, place some transmitters anew (B, ...)."""
         batch = dict(element)
         strength = float(batch.pop(STRENGTH))
         batch["heard"] = batch["heard"] & self._kept(batch["heard"], strength, rng)
-        offset = rng.normal(0, 1, (len(batch["index"]), 1)) * self.config.power_offset_db
-        noise = rng.normal(0, 1, batch["rss_db"].shape) * self.config.noise_db
+        offset = self._drawn(lambda shape: rng.normal(0, 1, shape), (len(batch["index"]), 1))
+        noise = self._drawn(lambda shape: rng.normal(0, 1, shape), batch["rss_db"].shape)
+        offset, noise = offset * self.config.power_offset_db, noise * self.config.noise_db
         change_db = (strength * (offset + noise)).astype(np.float32)
         batch["rss_db"] = batch["rss_db"] + change_db
         if self.radio_map is not None:
@@ -54,9 +61,13 @@ class Augment(grain.transforms.RandomMap):
 
     def _kept(self, heard: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
         """Random mask (B, R) that never hides all receivers of a transmission but one."""
-        kept = rng.random(heard.shape) >= strength * self.config.receiver_dropout
+        kept = self._drawn(rng.random, heard.shape) >= strength * self.config.receiver_dropout
         too_few = (kept & heard).sum(axis=1, keepdims=True) < 2
         return kept | too_few
+
+    def _drawn(self, draw: Callable[[tuple[int, ...]], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+        """Numbers of a batch's shape (B, ...), those of its rows of the whole batch."""
+        return draw(shape) if self.rows is None else draw((self.batch_size, *shape[1:]))[self.rows]
 
 
 def training_batches(
@@ -69,6 +80,7 @@ def training_batches(
     radio_map: RadioMap | None = None,
     close_ranks: bool = False,
     fresh: Callable[[np.ndarray], Sample] | None = None,
+    rows: np.ndarray | None = None,
 ) -> grain.MapDataset:
     """Endless batches by step: `batches[step]`. Every sample counts once an epoch; padding has weight 0.
 
@@ -76,6 +88,8 @@ def training_batches(
     `batch_size` numbers that follow those of the data set and of the steps before it.
     With `close_ranks` receivers that were present move to the front, and rows that no sample needs are left out: for
     networks that take receivers in any order, which are then faster and say the same.
+    With `rows`, of each batch only these, in their order: one process's share. They are taken before samples are read
+    or made; where a radio map draws some, which reads powers only, after it drew for the whole batch.
     Where `total_steps` is given, augmentation fades from `augmentation.fade_from` of them on, to none at the last.
     """
 
@@ -83,23 +97,25 @@ def training_batches(
         left = 1.0 if total_steps is None else 1.0 - step / total_steps
         return float(np.clip(left / max(1.0 - augmentation.fade_from, 1e-9), 0.0, 1.0))
 
-    rows = most_present(dataset)
+    receivers, share = most_present(dataset), None if radio_map is not None else rows
     if fresh is None:
         samples = (
             grain.MapDataset.range(len(dataset))
             .seed(seed)
             .shuffle()
             .batch(batch_size, drop_remainder=False)
-            .map(lambda indices: _padded(dataset, np.asarray(indices), batch_size))
+            .map(lambda indices: _padded(dataset, np.asarray(indices), batch_size, share))
             .repeat()
         )
     else:
         first = len(dataset)
         numbers = grain.MapDataset.range(first, ENDLESS).seed(seed).batch(batch_size, drop_remainder=True)
-        samples = numbers.map(lambda batch: fresh(np.asarray(batch)))
+        samples = numbers.map(lambda batch: fresh(_taken(np.asarray(batch), share)))
     batches = samples.map_with_index(lambda step, batch: batch | {STRENGTH: strength(step)})
-    batches = batches.random_map(Augment(augmentation, radio_map))
-    return batches.map(lambda batch: closed_ranks(batch, rows)) if close_ranks else batches
+    batches = batches.random_map(Augment(augmentation, radio_map, share, batch_size))
+    if share is None and rows is not None:
+        batches = batches.map(lambda batch: {key: value[rows] for key, value in batch.items()})
+    return batches.map(lambda batch: closed_ranks(batch, receivers)) if close_ranks else batches
 
 
 def iterate(batches: grain.MapDataset, start: int, prefetch: int) -> Iterator[Sample]:
@@ -110,12 +126,14 @@ def iterate(batches: grain.MapDataset, start: int, prefetch: int) -> Iterator[Sa
     return iterator
 
 
-def evaluation_batches(dataset: HeimdallDataset, batch_size: int, *, close_ranks: bool = False) -> Iterator[Sample]:
-    """Every sample once, in order; the last batch is padded with weight 0. `close_ranks` as in training."""
-    rows = most_present(dataset)
+def evaluation_batches(
+    dataset: HeimdallDataset, batch_size: int, *, close_ranks: bool = False, rows: np.ndarray | None = None
+) -> Iterator[Sample]:
+    """Every sample once, in order; the last batch is padded with weight 0. `close_ranks`, `rows` as in training."""
+    receivers = most_present(dataset)
     for start in range(0, len(dataset), batch_size):
-        batch = _padded(dataset, np.arange(start, min(start + batch_size, len(dataset))), batch_size)
-        yield closed_ranks(batch, rows) if close_ranks else batch
+        batch = _padded(dataset, np.arange(start, min(start + batch_size, len(dataset))), batch_size, rows)
+        yield closed_ranks(batch, receivers) if close_ranks else batch
 
 
 def most_present(dataset: HeimdallDataset) -> int:
@@ -134,12 +152,20 @@ def closed_ranks(batch: Sample, rows: int) -> Sample:
     return closed
 
 
-def _padded(dataset: HeimdallDataset, indices: np.ndarray, batch_size: int) -> Sample:
-    """Samples at `indices`, repeated from the first up to `batch_size`; the repeats have weight 0 and index -1."""
+def _padded(dataset: HeimdallDataset, indices: np.ndarray, batch_size: int, rows: np.ndarray | None = None) -> Sample:
+    """Samples at `indices`, repeated from the first up to `batch_size`; the repeats have weight 0 and index -1.
+
+    Only `rows` of them, where given.
+    """
     missing = batch_size - len(indices)
-    batch = dataset.gather(np.concatenate([indices, np.repeat(indices[:1], missing)]))
+    batch = dataset.gather(_taken(np.concatenate([indices, np.repeat(indices[:1], missing)]), rows))
     if missing:
+        padding = _taken(np.arange(batch_size) >= len(indices), rows)
         for key, fill in (("weight", 0.0), ("index", -1)):
             batch[key] = batch[key].copy()
-            batch[key][len(indices) :] = fill
+            batch[key][padding] = fill
     return batch
+
+
+def _taken(values: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    return values if rows is None else values[rows]

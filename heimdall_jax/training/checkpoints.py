@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,25 +24,31 @@ RETIRED = ".retired"
 class Checkpoints:
     """Steps of a run, each a state (a pytree of arrays) and a record (JSON).
 
+    Of several processes each writes the parts of arrays that it holds, and all of them call all methods alike.
+
     Args:
         folder: Where they are; made if absent, unless read-only.
-        read_only: Open beside a running training without touching its files.
+        read_only: Open beside a running training without touching its files; of several processes, by this one alone.
+        anchor_every: Also keep the newest two whose step is a multiple of this, and the best up to each: `go_back`
+            then finds all as it was.
 
     Raises:
         StorageError: The folder cannot be used, or (from `save`, `wait`) the disk refuses; earlier steps stay whole.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        newest_and_best = policies.AnyPreservationPolicy(
-            [policies.LatestN(1), policies.BestN(get_metric_fn=_loss, reverse=True, n=1)]
-        )
+    def __init__(self, folder: Path, *, read_only: bool = False, anchor_every: int | None = None) -> None:
+        kept: list[Any] = [policies.LatestN(1), policies.BestN(get_metric_fn=_loss, reverse=True, n=1)]
+        if anchor_every is not None:
+            kept.append(_Anchors(anchor_every))
         options = (
-            ocp.CheckpointManagerOptions(read_only=True, best_fn=_loss, best_mode="min")
+            ocp.CheckpointManagerOptions(
+                read_only=True, best_fn=_loss, best_mode="min", multiprocessing_options=_this_one_alone()
+            )
             if read_only
             else ocp.CheckpointManagerOptions(
                 best_fn=_loss,
                 best_mode="min",
-                preservation_policy=newest_and_best,
+                preservation_policy=policies.AnyPreservationPolicy(kept),
                 cleanup_tmp_directories=True,
                 todelete_subdir=RETIRED,
             )
@@ -52,7 +59,7 @@ class Checkpoints:
                 raise FileNotFoundError(errno.ENOENT, "no such folder", str(self.folder))
             if self.folder.exists() and not self.folder.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, "a file is in its place", str(self.folder))
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            self._manager = _Manager(self.folder, options=options)
         self._delete_retired()
 
     def save(self, step: int, state: Any, record: dict[str, Any], validation_loss: float | None) -> None:
@@ -72,11 +79,25 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """Newest whole step, or None."""
-        return self._manager.latest_step()
+        with _storage(self.folder):
+            return self._manager.latest_step()
+
+    def newest(self, at_most: int) -> int | None:
+        """Newest whole step up to this one, or None."""
+        return max((step for step in self._manager.all_steps() if step <= at_most), default=None)
+
+    def go_back(self, step: int) -> None:
+        """Remove all steps after this one, the newest first: a kill meanwhile leaves a run that comes to it again."""
+        self.wait()
+        with _storage(self.folder):
+            for later in sorted((one for one in self._manager.all_steps() if one > step), reverse=True):
+                self._manager.delete(later)
+        self._delete_retired()
 
     def best(self) -> int | None:
         """Whole step with the lowest validation loss, or None."""
-        return self._manager.best_step()
+        with _storage(self.folder):
+            return self._manager.best_step()
 
     def record(self, step: int) -> dict[str, Any]:
         """The JSON record of a step.
@@ -106,7 +127,7 @@ class Checkpoints:
 
     def _delete_retired(self) -> None:
         """Only while nothing is being written: Orbax moves a step there once the one that replaces it is whole."""
-        if not self._read_only:
+        if not self._read_only and jax.process_index() == 0:
             shutil.rmtree(self.folder / RETIRED, ignore_errors=True)
 
     def __enter__(self) -> Checkpoints:
@@ -120,6 +141,26 @@ class Checkpoints:
         except StorageError:
             if error is None:
                 raise
+
+
+class _Manager(ocp.CheckpointManager):
+    """Saves when it is told to: the loop knows of stops, and JAX's preemption service would take SIGTERM from it."""
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
+class _Anchors:
+    """Preserves the newest two steps that are multiples of `every`, and the best step up to each of them."""
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        anchors = [info.step for info in checkpoints if info.step % self._every == 0][-2:]
+        before = [[info for info in checkpoints if info.step <= anchor] for anchor in anchors]
+        best = [min(infos, key=lambda info: _loss(info.metrics)).step for infos in before]
+        return [info.step in {*anchors, *best} for info in checkpoints]
 
 
 class _storage:
@@ -145,6 +186,14 @@ class _storage:
             what, allowed = f"checkpoint {self._folder / str(self._step)}", "a whole step of this model"
             cure = "Remove that folder; --resume then goes on from the other step kept, or from the start."
         raise StorageError(explain(what, got=text[:300], allowed=allowed, cure=cure)) from error
+
+
+def _this_one_alone() -> ocp.options.MultiprocessingOptions:
+    """For what one of several processes does: nobody is waited for."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(own, active_processes={own}, barrier_sync_key_prefix=f"process-{own}")
 
 
 def _loss(metrics: dict[str, float]) -> float:

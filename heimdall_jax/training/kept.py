@@ -14,6 +14,10 @@ from typing import Any
 import numpy as np
 
 from heimdall_jax.errors import StorageError, explain
+from heimdall_jax.outside import parse_npz, read_file
+
+MAX_TABLE_BYTES = 1 << 30
+"""Of a table of features, as a file and as arrays."""
 
 
 class Kept:
@@ -40,8 +44,7 @@ class Kept:
         if not self._table.exists():
             return None
         with self._storing():
-            with np.load(self._table, allow_pickle=False) as table:
-                columns = dict(table)
+            columns = parse_npz(read_file(self._table, MAX_TABLE_BYTES), MAX_TABLE_BYTES)
             return columns, np.load(self._array, mmap_mode="r") if self._array.exists() else None
 
     def create(self, shape: tuple[int, ...]) -> np.ndarray:
@@ -63,7 +66,7 @@ class Kept:
     def _storing(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, TypeError, SyntaxError) as error:
             cure = "Free space, delete that folder, or name another with --data.cache."
             allowed = "a writable folder of whole files"
             raise StorageError(

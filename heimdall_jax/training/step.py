@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from heimdall_jax.config import TrainingConfig
 from heimdall_jax.errors import ConfigError, explain
@@ -23,10 +22,13 @@ from heimdall_jax.models.trunk import as_trained
 from heimdall_jax.training.cost import Cost, cost
 from heimdall_jax.training.losses import gaussian_nll
 from heimdall_jax.training.metrics import Metrics
+from heimdall_jax.training.placement import Placement
 from heimdall_jax.types import LABELS, Sample
 
 DeviceBatch = dict[str, jax.Array]
 """The inputs and labels of a batch, on the devices."""
+WISH = "wish"
+"""Key of a batch of several processes: what each wants of all of them, the same in all of its rows."""
 
 
 class TrainState(NamedTuple):
@@ -40,11 +42,21 @@ class TrainState(NamedTuple):
 
 
 class StepReport(NamedTuple):
-    """What a step says: metrics, gradient norm, and whether its numbers were finite."""
+    """What a step says.
+
+    Attributes:
+        metrics: Of its batch.
+        gradient_norm: Of all parameters.
+        finite: Whether its numbers were.
+        finite_leaves: Of each parameter, in the order of the tree: whether its gradient was.
+        wish: The largest of all processes; None of one alone.
+    """
 
     metrics: Metrics
     gradient_norm: jax.Array
     finite: jax.Array
+    finite_leaves: jax.Array
+    wish: jax.Array | None = None
 
 
 class Trainer:
@@ -56,21 +68,26 @@ class Trainer:
         total_steps: Length of the learning-rate schedule.
         seed: Of dropout and other randomness in the step.
         inputs: Sample keys the model takes.
+        devices: Those that compute; all of all processes if None.
 
     Raises:
         ConfigError: The batch size is no multiple of the device count.
     """
 
     def __init__(
-        self, model: nnx.Module, config: TrainingConfig, *, total_steps: int, seed: int, inputs: tuple[str, ...]
+        self,
+        model: nnx.Module,
+        config: TrainingConfig,
+        *,
+        total_steps: int,
+        seed: int,
+        inputs: tuple[str, ...],
+        devices: Sequence[Any] | None = None,
     ) -> None:
-        devices = jax.device_count()
-        if config.batch_size % devices:
-            cure = "Choose a multiple."
-            raise ConfigError(
-                explain("training.batch_size", got=config.batch_size, allowed=f"multiples of {devices}", cure=cure)
-            )
-        self.mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+        self.placement = Placement(config.sharding, devices)
+        if config.batch_size % self.placement.size:
+            allowed, cure = f"multiples of {self.placement.size}", "Choose a multiple."
+            raise ConfigError(explain("training.batch_size", got=config.batch_size, allowed=allowed, cure=cure))
         self.inputs, self._config, self._seed = inputs, config, seed
         self.optimizer, self._schedule = make_optimizer(config, total_steps)
         model.train()
@@ -79,29 +96,34 @@ class Trainer:
         )
         model.eval()
         self._serving_graph = nnx.split(model, nnx.Param, nnx.RngState, ...)[0]
-        self._everywhere = NamedSharding(self.mesh, PartitionSpec())
-        self._split = NamedSharding(self.mesh, PartitionSpec("data"))
-        self.step: jax.stages.Wrapped = jax.jit(self._step, donate_argnums=0, out_shardings=self._everywhere)
+        placed = self.placement.of_state(jax.eval_shape(self._initial)), self.placement.everywhere
+        self.step: jax.stages.Wrapped = jax.jit(self._step, donate_argnums=0, out_shardings=placed)
         self._precision = functools.partial(precision_of, model)
-        self._forward = jax.jit(self._predict, static_argnums=2)
+        self._forward = jax.jit(
+            self._predict, static_argnums=2, out_shardings=(self.placement.split, self.placement.everywhere)
+        )
 
     def start(self) -> TrainState:
-        """The state before the first step, on every device."""
+        """The state before the first step, on the devices."""
+        return self.placement.put(self._initial())
+
+    def _initial(self) -> TrainState:
         params = jax.tree.map(jnp.array, self._params)
         average = jax.tree.map(jnp.array, params) if self._config.ema_decay is not None else None
-        state = TrainState(
-            jnp.zeros((), jnp.int32),
-            params,
-            jax.tree.map(jnp.array, self._statistics),
-            self.optimizer.init(params),
-            average,
-        )
-        return jax.device_put(state, self._everywhere)
+        statistics = jax.tree.map(jnp.array, self._statistics)
+        return TrainState(jnp.zeros((), jnp.int32), params, statistics, self.optimizer.init(params), average)
 
-    def place(self, batch: Sample) -> DeviceBatch:
-        """A batch on the devices, split along its first axis."""
+    @property
+    def rows(self) -> np.ndarray | None:
+        """Which rows of each batch this process places, in order; None for all of them."""
+        return self.placement.rows(self._config.batch_size)
+
+    def place(self, batch: Sample, wish: int = 0) -> DeviceBatch:
+        """A batch's rows on the devices, split along its first axis; with them, where there are several, a wish."""
         wanted = {key: batch[key] for key in (*self.inputs, *LABELS)}
-        return jax.device_put(wanted, self._split)
+        if self.placement.processes > 1:
+            wanted[WISH] = np.full(len(batch["index"]), wish, np.int32)
+        return self.placement.place(wanted)
 
     def shapes(self, batch: Mapping[str, Any]) -> tuple[Any, Any]:
         """What `step` takes, as shapes on devices: to lower it ahead of time, with nothing made.
@@ -110,15 +132,20 @@ class Trainer:
             batch: By name, whatever has a shape and a dtype.
         """
         wanted = {key: batch[key] for key in (*self.inputs, *LABELS)}
-        shaped = [
-            jax.tree.map(lambda leaf, where=where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree)
-            for tree, where in ((jax.eval_shape(self.start), self._everywhere), (wanted, self._split))
-        ]
-        return shaped[0], shaped[1]
+        state, split = jax.eval_shape(self._initial), self.placement.split
+        where = self.placement.of_state(state)
+        each = where if self.placement.fsdp else jax.tree.map(lambda _: where, state)
+        return jax.tree.map(_shape, state, each), {key: _shape(value, split) for key, value in wanted.items()}
 
     def cost(self, state: TrainState, batch: DeviceBatch) -> Cost:
         """Of a step, on one device, from the arrays or the `shapes` of what it takes; the step is then compiled."""
         return cost(self.step.lower(state, batch).compile())
+
+    def compile(self, state: TrainState, train: Sample, validation: Sample) -> None:
+        """Make the programs that the loop calls, from one batch of each kind."""
+        self.step.lower(state, self.place(train)).compile()
+        with self._precision():
+            self._forward.lower(state, self.place(validation), 0).compile()
 
     def learning_rate(self, step: int) -> float:
         """Of a step."""
@@ -137,7 +164,7 @@ class Trainer:
             if path[-2:] != ("recalibration", "coefficients"):
                 return variable
             value = jnp.asarray(coefficients, jnp.float32)
-            return variable.replace(jax.device_put(value, self._everywhere))
+            return variable.replace(self.placement.put(value))
 
         return state._replace(statistics=nnx.map_state(changed, state.statistics))
 
@@ -162,7 +189,7 @@ class Trainer:
         for batch in batches:
             with self._precision():
                 metrics = self._forward(state, self.place(batch), 0)[1]
-            total = total.merge(metrics)
+            total = total.merge(jax.tree.map(lambda whole: whole.addressable_data(0), metrics))
         return total.compute()
 
     def _predict(self, state: TrainState, batch: DeviceBatch, part: int) -> tuple[Any, Metrics]:
@@ -180,6 +207,8 @@ class Trainer:
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
             randomness = self._keys(state.step)
+            if self.placement.fsdp:
+                params = jax.lax.with_sharding_constraint(params, self.placement.everywhere)
             model: Any = nnx.merge(self._training_graph, params, randomness, state.statistics, copy=True)
             fixes = model.fixes(**{name: batch[name] for name in self.inputs})
             nlls_B = [_nll(fix, batch) for fix in fixes]
@@ -201,7 +230,9 @@ class Trainer:
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         new = TrainState(state.step + 1, params, statistics, optimizer, average)
         kept = jax.tree.map(lambda fresh, old: jnp.where(finite, fresh, old), new, state)
-        return kept, StepReport(metrics, norm, finite)
+        squares = jnp.stack([optax.tree.norm(leaf, squared=True) for leaf in jax.tree.leaves(gradient)])
+        wish = jnp.max(batch[WISH]) if WISH in batch else None
+        return kept, StepReport(metrics, norm, finite, jnp.isfinite(squares), wish)
 
     def _keys(self, step: jax.Array) -> Any:
         """A key for each random stream of the model: `fold_in` of the stream's path, then of the step."""
@@ -214,6 +245,10 @@ class Trainer:
             return stream.replace(jax.random.fold_in(jax.random.fold_in(root, name), step))
 
         return nnx.map_state(key, self._randomness)
+
+
+def _shape(leaf: Any, where: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
 
 def _nll(fix: Fix, batch: DeviceBatch) -> jax.Array:

@@ -15,9 +15,9 @@ import pytest
 from heimdall_jax.jobs import tasks
 from heimdall_jax.jobs.devices import free_slot
 from tests import servers
+from tests.chaos.training import BATCHES, EVERY, Training, compare
 from tests.jobs.workers import PATIENCE_S, Run, Workers, alive, children, finished, states, until, workers
 from tests.powder_like import write_powder_like
-from tests.scripts.test_kill import BATCHES, EVERY, Training, compare
 
 EPOCHS = 80
 STEPS = EPOCHS * BATCHES

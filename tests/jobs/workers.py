@@ -19,8 +19,8 @@ from celery import Celery
 from heimdall_jax.jobs.requests import checked
 from heimdall_jax.jobs.settings import QUEUE, celery_settings
 from heimdall_jax.tracking.mlflow_tracker import DATABASE
+from tests.chaos.training import SETTINGS, Training
 from tests.laws import ROOT
-from tests.scripts.test_kill import SETTINGS, Training
 
 PATIENCE_S = 400.0
 """A training starts in ten seconds, and in minutes where five share two processors."""

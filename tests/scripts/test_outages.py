@@ -18,13 +18,13 @@ from heimdall_jax.run_folder import TRACKED
 from heimdall_jax.run_lock import LOCK
 from heimdall_jax.tracking.spool import SPOOL
 from tests import servers
+from tests.chaos import training
+from tests.chaos.training import BATCHES, EVERY
 from tests.laws import ROOT
 from tests.powder_like import write_powder_like
-from tests.scripts import test_kill
-from tests.scripts.test_kill import BATCHES, EVERY
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
-SETTINGS = test_kill.SETTINGS | {
+SETTINGS = training.SETTINGS | {
     "--augmentation.simulated": "0",
     "--training.checkpoint-seconds": "0.5",
     "--training.patience": "100000",

@@ -12,7 +12,7 @@ from heimdall_jax.sources.catalogue import CatalogueSource, embedded, open_catal
 from heimdall_jax.sources.catalogue_sql import create_catalogue
 from heimdall_jax.sources.recordings import decode_metadata, encode_iq
 from heimdall_jax.sources.rows import Recording
-from heimdall_jax.sources.session_iq import BROKEN, MISSING, OTHER_LENGTH, UNTIMED
+from heimdall_jax.sources.session_iq import BROKEN, DEAD, MISSING, OTHER_LENGTH, UNTIMED
 from heimdall_jax.sources.splits import split
 from heimdall_jax.types import SessionSource, Station
 
@@ -124,6 +124,7 @@ def spoil(store, data):
         (encode_iq(iq(0))[:-8], BROKEN),
         (b"", BROKEN),
         (encode_iq(iq(0, 500)), OTHER_LENGTH),
+        (encode_iq(np.full(600, 0.5, np.complex64)), DEAD),
     ],
 )
 def test_bad_recordings_are_masked_when_they_are_read(catalogue, data, reason):

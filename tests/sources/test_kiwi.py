@@ -210,3 +210,21 @@ def test_a_broken_recording_is_an_error_or_a_session(tmp_path):
         outcomes["refused clock" if math.isinf(session.clock_sigma_s_R[0]) else "session"] += 1
     assert set(outcomes) <= {"error", "session", "refused clock"}
     assert min(outcomes["error"], outcomes["session"]) > 50
+
+
+def test_a_dead_receiver_and_a_clock_that_jumps_are_told(tmp_path):
+    places = write_places(tmp_path / "places")
+
+    def jump(blocks):
+        for block in blocks[40:]:
+            block.stamp_ns += 5_000
+        return blocks
+
+    dead = write_kiwi_like(tmp_path, "DF0KL", iq=lambda time_s: np.full(time_s.shape, 0.25 + 0.5j))
+    jumping = write_kiwi_like(tmp_path, "F1JEK", edit=jump)
+    recordings = read_kiwi([dead, jumping, write_kiwi_like(tmp_path, "HB9RYZ")], places)
+    told = [note for note in recordings.notes if "dead" in note or "jumps" in note]
+    assert told[0] == "DF0KL: dead: it recorded one value for most of the time"
+    assert told[1].startswith("F1JEK: its clock jumps by +5.0 us, 1.7 s into the recording")
+    assert len(told) == 2
+    assert recordings[0].heard_R.tolist() == [False, True, True]

@@ -88,7 +88,7 @@ def test_large_files_are_not_read(tmp_path, whole, monkeypatch):
     path.write_bytes(whole)
     assert len(read_stamped(path).iq_T2) == 24 * 512
     monkeypatch.setattr(kiwi_wav, "MAX_BYTES", 49_811)
-    with pytest.raises(DataError, match=r"49812 bytes; allowed: 49811 or fewer.*shorter parts"):
+    with pytest.raises(DataError, match=r"more than 49811 bytes; allowed: 49811 or fewer.*shorter parts"):
         read_stamped(path)
 
 

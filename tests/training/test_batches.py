@@ -1,6 +1,7 @@
 """Every sample counts once an epoch, epochs differ, any step's batch can be had at once, augmentation is physical."""
 
 import numpy as np
+import pytest
 
 from heimdall_jax.config import AugmentationConfig, RadioMapConfig
 from heimdall_jax.training.batches import PER_RECEIVER, closed_ranks, evaluation_batches, iterate, training_batches
@@ -101,3 +102,35 @@ def test_simulated_samples_replace_the_asked_share(dataset: HeimdallDataset) -> 
     assert abs(moved.mean() - 0.4) < 4 * np.sqrt(0.4 * 0.6 / moved.size)
     real = batches[0]["index"][~moved[:50]]
     np.testing.assert_array_equal(batches[0]["rss_db"][~moved[:50]], dataset.columns()["rss_db"][real])
+
+
+@pytest.mark.parametrize("drawn", [False, True], ids=["recorded", "radio map"])
+def test_a_share_of_rows_is_these_rows_of_the_whole_batch(dataset, drawn):
+    given = {"batch_size": 16, "seed": 0, "total_steps": 20, "close_ranks": True}
+    given["augmentation"] = AugmentationConfig(
+        receiver_dropout=0.3, power_offset_db=3.0, noise_db=2.0, simulated=0.5, fade_from=0.5
+    )
+    given["radio_map"] = fit_radio_map(dataset.columns(), RadioMapConfig()) if drawn else None
+    rows = np.array([4, 5, 6, 7, 12])
+    whole, share = training_batches(dataset, **given), training_batches(dataset, rows=rows, **given)
+    for step in (0, 3, 17):  # the third of them is padded
+        assert whole[step].keys() == share[step].keys()
+        for key, values in whole[step].items():
+            np.testing.assert_array_equal(share[step][key], values[rows], err_msg=key)
+    one, other = evaluation_batches(dataset, 16), evaluation_batches(dataset, 16, rows=rows)
+    for whole_batch, its in zip(one, other, strict=True):
+        np.testing.assert_array_equal(its["index"], whole_batch["index"][rows])
+        np.testing.assert_array_equal(its["weight"], whole_batch["weight"][rows])
+
+
+def test_fresh_samples_are_made_for_a_share_of_rows_only(dataset):
+    made = []
+
+    def fresh(numbers):
+        made.append(list(numbers))
+        return dataset.gather(numbers % len(dataset)) | {"index": np.asarray(numbers, np.int32)}
+
+    given = {"batch_size": 16, "augmentation": AugmentationConfig(noise_db=2.0), "seed": 0, "fresh": fresh}
+    share = training_batches(dataset, rows=np.array([3, 9]), **given)[1]
+    assert made == [list(share["index"])] == [[50 + 16 + 3, 50 + 16 + 9]]
+    np.testing.assert_array_equal(share["rss_db"], training_batches(dataset, **given)[1]["rss_db"][[3, 9]])

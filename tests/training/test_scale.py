@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import pytest
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
 
 from heimdall_jax.config import AugmentationConfig, ModelConfig
 from heimdall_jax.models.build import build, input_names
@@ -54,7 +53,7 @@ def test_a_batch_on_every_device_a_gather_and_a_copy_are_found():
     devices = jax.device_count()
     trainer = trainer_of(SMALL, training_of("receiver_set", batch_size=devices))
     state, batch = trainer.shapes(batch_shapes(devices))
-    everywhere = NamedSharding(trainer.mesh, PartitionSpec())
+    everywhere = trainer.placement.everywhere
 
     def gathering(state, batch):
         return trainer._step(state, jax.lax.with_sharding_constraint(batch, everywhere))
