@@ -218,7 +218,7 @@ def _unpaired(recordings: KiwiRecordings, delays: _Delays, config: TimingConfig)
             continue
         snr_db = delays.snr_db_RR[row].max()
         if not delays.heard_R[row]:
-            reason = "it recorded nothing but zeros"
+            reason = "it recorded one value for most of its time"
         elif snr_db < delays.least_snr_db:
             needed = f"{delays.least_snr_db:.0f} are needed"
             reason = f"no correlation with any other: {snr_db:.1f} dB after integration, {needed}"

@@ -51,7 +51,7 @@ def locate_by_model(paths: tuple[Path, ...], stations: Path, model: str | Path) 
     position_m, covariance_m2, window = _surest(recordings, runtime, samples)
     session = recordings[window]
     silent = [name for name, heard in zip(recordings.receivers, session.heard_R, strict=True) if not heard]
-    refused += [{"name": name, "reason": "it recorded nothing but zeros"} for name in silent]
+    refused += [{"name": name, "reason": "it recorded one value for most of its time"} for name in silent]
     covariance_m2 = geodesy.covariance_at(covariance_m2, position_m, manifest.domain.origin_deg)
     latitude, longitude = geodesy.local_to_degrees(position_m, manifest.domain.origin_deg).tolist()
     return {

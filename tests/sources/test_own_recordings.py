@@ -9,6 +9,7 @@ from heimdall_jax.sources.own_recordings import import_recordings
 
 STATIONS = "name,latitude,longitude,altitude_m\nhill,45.0,7.0,600\nroof,45.1,7.1,\nyard,45.0,7.2,250\n"
 HEADER = "session,start,latitude,longitude,frequency_hz,station,file,sample_rate_hz,error_margin_m,rss_db,snr_db"
+CARRIER = np.exp(0.3j * np.arange(600))
 PLACES = {"a": "45.05,7.05", "b": "45.06,7.15"}
 
 
@@ -31,7 +32,7 @@ def row(session, station, **changes):
 def write(folder, rows=None, stations=STATIONS, header=HEADER):
     (folder / "iq").mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(("hill", "roof", "yard")):
-        np.save(folder / "iq" / f"{name}.npy", np.full(600, 0.1 * (number + 1), np.complex64))
+        np.save(folder / "iq" / f"{name}.npy", (0.1 * (number + 1) * CARRIER).astype(np.complex64))
     (folder / "stations.csv").write_text(stations)
     rows = rows or [row(session, station) for session in "ab" for station in ("hill", "roof", "yard")]
     (folder / "recordings.csv").write_text("\n".join([header, *rows]) + "\n")
@@ -48,7 +49,7 @@ def test_recordings_become_sessions(tmp_path):
     assert session.start_time_s == 1772366400.0  # date -u -d '2026-03-01 12:00:00' +%s
     # Constant amplitude a has power a^2: 20 log10(a) dB.
     np.testing.assert_allclose(session.rss_db_R, [-20.0, 20 * np.log10(0.2), 20 * np.log10(0.3)], rtol=1e-5)
-    np.testing.assert_array_equal(session.iq_RT[1], np.full(600, 0.2, np.complex64))
+    np.testing.assert_array_equal(session.iq_RT[1], (0.2 * CARRIER).astype(np.complex64))
     assert session.truth_error_m == pytest.approx(10 / 2.4477, rel=1e-4)
     with pytest.raises(ConfigError, match="already"):
         import_recordings(tmp_path / "mine", tmp_path / "out")

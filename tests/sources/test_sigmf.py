@@ -9,7 +9,7 @@ import pytest
 
 from heimdall_jax.errors import DataError, StorageError
 from heimdall_jax.sources.sigmf import decode_archive, read_sigmf
-from tests.fuzz.sigmf import FIRST, IQ_T2, archive, metadata
+from tests.fuzz.sigmf_files import FIRST, IQ_T2, archive, metadata
 
 
 def written(folder, meta, data):
