@@ -29,6 +29,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from heimdall_jax.config import RadioMapConfig
+from heimdall_jax.errors import ConfigError, explain
 from heimdall_jax.models.fingerprints import Fingerprints
 from heimdall_jax.models.heads import Fix, Locator
 from heimdall_jax.models.normaliser import Fixed, Tables
@@ -37,6 +38,8 @@ from heimdall_jax.types import Domain
 
 NEAREST_M = 20.0
 """Shorter distances count as this one: the far-field law ends, and positions are no better known."""
+MOST_CELLS = 1_000_000
+"""Of a map: with 24 neighbours each, their places alone take gigabytes beyond it."""
 MEDIAN_STEPS = 15
 """Weiszfeld's; of 470 answers on POWDER 100 steps move 95 % by less than 0.2 m and one by 25."""
 
@@ -167,12 +170,25 @@ def decades(offset_m: Any, xp: ModuleType) -> Any:
 
 
 def grid(box_m: tuple[float, float, float, float], config: RadioMapConfig) -> np.ndarray:
-    """Middles (G, E) of square cells of the configured size over a box (west, south, east, north) and its margin."""
+    """Middles (G, E) of square cells of the configured size over a box (west, south, east, north) and its margin.
+
+    Raises:
+        ConfigError: More than `MOST_CELLS` cells.
+    """
     west, south, east, north = box_m
-    axes = []
-    for low, high in ((west, east), (south, north)):
-        count = max(1, round((high - low + 2 * config.margin_m) / config.spacing_m))
-        axes.append((low + high) / 2 + (np.arange(count) - (count - 1) / 2) * config.spacing_m)
+    counts = [
+        max(1, round((high - low + 2 * config.margin_m) / config.spacing_m))
+        for low, high in ((west, east), (south, north))
+    ]
+    if math.prod(counts) > MOST_CELLS:
+        least_m = math.ceil(config.spacing_m * math.sqrt(math.prod(counts) / MOST_CELLS) * 1.01)
+        got = f"{config.spacing_m:g}, {counts[0]} x {counts[1]} cells over these places"
+        cure = f"--radio-map.spacing-m {least_m} is coarse enough; or leave far places out."
+        raise ConfigError(explain("radio_map.spacing_m", got=got, allowed=f"{MOST_CELLS} cells at most", cure=cure))
+    axes = [
+        (low + high) / 2 + (np.arange(count) - (count - 1) / 2) * config.spacing_m
+        for (low, high), count in zip(((west, east), (south, north)), counts, strict=True)
+    ]
     return np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
 
 

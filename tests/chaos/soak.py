@@ -102,7 +102,7 @@ def _programs(folder: Path, database_url: str) -> dict[str, list[str]]:
     train = [str(ROOT / "scripts" / "train.py"), "--config", "simulation"]
     settings = [word for pair in (SMALL | ENDLESSLY).items() for word in pair]
     where = ["--catalogue", database_url, "--objects", "s3://raw", "--split", "random"]
-    where += ["--augmentation.simulated", "0.3"]
+    where += ["--augmentation.simulated", "0.3", "--radio-map.spacing-m", "1000"]
     return {
         "simulation": [*train, *settings, "--world.endless", "True", "--out", str(folder / "runs" / "simulation")],
         "catalogue": [*train, *settings, *where, "--out", str(folder / "runs" / "catalogue")],

@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from scipy.stats import multivariate_normal, norm
 
 from heimdall_jax.config import RadioMapConfig
+from heimdall_jax.errors import ConfigError
 from heimdall_jax.models.heads import Fix
 from heimdall_jax.models.radio_map import RadioMapNet, geometric_median, grid
 from heimdall_jax.types import Domain
@@ -177,6 +178,15 @@ def least_mean_distance(weight):
         return weight @ np.sqrt(((PLACES_M - place) ** 2).sum(axis=1) + 100.0**2 / 6)
 
     return minimize(mean_m, weight @ PLACES_M, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-9}).x
+
+
+def test_a_grid_over_places_far_apart_is_refused_before_memory_is_taken():
+    """1,004 x 1,004 km at 50 m would be 4e8 cells; with the spacing that the error names it is a grid."""
+    box_m = (-5e5, -5e5, 5e5, 5e5)
+    with pytest.raises(ConfigError, match=r"20008 x 20008 cells .* --radio-map.spacing-m \d+") as refused:
+        grid(box_m, RadioMapConfig(margin_m=200.0))
+    named = float(str(refused.value).split("--radio-map.spacing-m ")[1].split()[0])
+    assert 900_000 < len(grid(box_m, RadioMapConfig(margin_m=200.0, spacing_m=named))) <= 1_000_000
 
 
 @pytest.mark.parametrize("seed", range(5))

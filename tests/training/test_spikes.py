@@ -68,6 +68,14 @@ def whole(
         return loop, state, tracker, (checkpoints.best(), checkpoints.latest())
 
 
+@pytest.fixture(scope="module")
+def undisturbed(
+    trainer: Trainer, data: HeimdallDataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrainState, MemoryTracker, tuple[int | None, int | None]]:
+    """What a run leaves that nobody killed: state, metrics, and its best and latest step."""
+    return whole(trainer, data, tmp_path_factory.mktemp("whole"))[1:]
+
+
 @pytest.mark.parametrize("spoil", [off, not_finite])
 def test_goes_back_and_passes_over_the_batches_that_led_there(
     trainer: Trainer, data: HeimdallDataset, tmp_path: Path, spoil: Callable[[int, Sample], Sample]
@@ -96,10 +104,14 @@ def test_goes_back_and_passes_over_the_batches_that_led_there(
 
 @pytest.mark.parametrize("killed_in", [8, 13, 14, 17, 21, 25])
 def test_killed_at_any_time_and_resumed_ends_the_same_to_the_bit(
-    trainer: Trainer, data: HeimdallDataset, tmp_path: Path, killed_in: int
+    trainer: Trainer,
+    data: HeimdallDataset,
+    undisturbed: tuple[TrainState, MemoryTracker, tuple[int | None, int | None]],
+    tmp_path: Path,
+    killed_in: int,
 ) -> None:
     """Before the spike, in it, just after the rollback and later; saved after every step or two."""
-    _, expected, expected_tracker, kept = whole(trainer, data, tmp_path / "whole")
+    expected, expected_tracker, kept = undisturbed
 
     class Killed(Exception):
         pass
