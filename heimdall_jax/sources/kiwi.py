@@ -16,7 +16,7 @@ from heimdall_jax.errors import ConfigError, DataError, StorageError, explain
 from heimdall_jax.sources.alignment import SampleClock, fit_clock, half_width, sample_grid
 from heimdall_jax.sources.kiwi_wav import RecordingName, StampedIq, parse_name, read_stamped
 from heimdall_jax.sources.powder_files import checked_place, read_text
-from heimdall_jax.sources.stream_checks import clock_jumps, is_dead
+from heimdall_jax.sources.stream_checks import clock_jumps, gain_steps, is_dead
 from heimdall_jax.types import Session, Station
 
 NANO = 1_000_000_000
@@ -273,8 +273,12 @@ def _starts_ns(
 
 
 def stream_notes(name: str, recording: StampedIq) -> list[str]:
-    """Lines on a receiver that is dead, and on each jump of its clock."""
-    notes = [f"{name}: dead: it recorded one value for most of the time"] if is_dead(recording.iq_T2) else []
+    """Lines on a receiver that is dead, or on each step of its gain and jump of its clock."""
+    if is_dead(recording.iq_T2):
+        notes = [f"{name}: dead: it recorded one value for most of the time"]
+    else:
+        steps = gain_steps(recording.iq_T2, recording.nominal_rate_hz)
+        notes = [f"{name}: its gain steps by {size:+.1f} dB, {second} s into the recording" for second, size in steps]
     stamp_s_N = recording.stamp_s_N + recording.stamp_ns_N * 1e-9
     for stamp, size_s in clock_jumps(recording.first_sample_N, stamp_s_N):
         after_s = recording.first_sample_N[stamp] / recording.nominal_rate_hz

@@ -191,9 +191,10 @@ def _dtype(about: dict[str, Any], where: str) -> np.dtype:
 
 def _span(about: dict[str, Any], captures: list[dict[str, Any]], size: int, each: int, where: str) -> tuple[int, int]:
     """First byte and number of the samples of the first capture, once all sizes fit."""
-    starts = [capture["core:sample_start"] for capture in captures]
-    headers = [capture.get("core:header_bytes", 0) for capture in captures]
-    trailing = about.get("core:trailing_bytes", 0)
+    # To the schema 0.0 is an integer, too.
+    starts = [int(capture["core:sample_start"]) for capture in captures]
+    headers = [int(capture.get("core:header_bytes", 0)) for capture in captures]
+    trailing = int(about.get("core:trailing_bytes", 0))
     total, odd = divmod(size - sum(headers) - trailing, each)
     if odd or total < 1 or sorted(starts) != starts or starts[-1] >= total or min(*headers, *starts, trailing, 0) < 0:
         got = f"{size} bytes, {sum(headers) + trailing} of them no samples, with captures from {starts[:5]}"

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from heimdall_jax.sources.stream_checks import Readings, clock_jumps, doubtful_receivers, is_dead, stuck_share
+from heimdall_jax.sources.stream_checks import (
+    Readings,
+    clock_jumps,
+    doubtful_receivers,
+    gain_steps,
+    is_dead,
+    stuck_share,
+)
 
 RECEIVER_M = np.array([[0.0, 0.0], [1000.0, 0.0], [0.0, 1000.0], [1000.0, 1000.0]])
 
@@ -22,6 +29,31 @@ def test_quiet_integers_are_not_dead() -> None:
     iq_T2 = np.random.default_rng(0).integers(-1, 2, (100_000, 2)).astype(np.int16)
     assert stuck_share(iq_T2) == 0.0
     assert is_dead(np.zeros((512, 2), np.int16))
+
+
+def stream(seconds: int, level: np.ndarray, signal_from_s: int = 0) -> np.ndarray:
+    """Noise, a keyed carrier, from `signal_from_s` on 2 kHz of speech, 20 dB up, all times `level`, as integers."""
+    rng, rate = np.random.default_rng(0), 12_001
+    time_s = np.arange(seconds * rate) / rate
+    noise = rng.standard_normal((len(time_s), 2)) @ np.array([1, 1j]) / np.sqrt(2)
+    carrier = np.where(time_s % 1 < 0.2, 1.0, 8.0) * np.exp(200j * np.pi * time_s)
+    spectrum = np.fft.fft(rng.standard_normal(len(time_s)))
+    spectrum[np.abs(np.fft.fftfreq(len(time_s), 1 / rate) - 2000) > 1000] = 0
+    speech = 25 * (time_s >= signal_from_s) * np.fft.ifft(spectrum)
+    iq = 100 * np.repeat(level, rate) * (noise + carrier + speech)
+    return np.rint(np.stack([iq.real, iq.imag], axis=-1)).astype(np.int16)
+
+
+def test_steps_of_gain_are_found_and_beginning_signals_are_none() -> None:
+    assert gain_steps(stream(30, np.ones(30)), 12_001.1) == []
+    assert gain_steps(stream(30, np.ones(30), signal_from_s=15), 12_001.1) == []
+    up, down = gain_steps(stream(40, np.repeat([1.0, 2.0, 0.4], [12, 12, 16])), 12_001.1)
+    assert (abs(up.index - 12) <= 1, abs(down.index - 24) <= 1) == (True, True)
+    assert (up.size, down.size) == (
+        pytest.approx(20 * np.log10(2), abs=0.5),
+        pytest.approx(20 * np.log10(0.2), abs=0.5),
+    )
+    assert gain_steps(stream(7, np.ones(7)), 12_001.1) == gain_steps(np.zeros((0, 2), np.int16), 12_001.1) == []
 
 
 def stamps() -> tuple[np.ndarray, np.ndarray]:
