@@ -30,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_fused_run_tells_its_errors_beside_the_bound_for_each_clock(run: Path):
     metrics = json.loads((run / "metrics.json").read_text())
@@ -39,7 +39,7 @@ def test_a_fused_run_tells_its_errors_beside_the_bound_for_each_clock(run: Path)
     assert {"clocks mixed", "times unusable"} & {row["name"] for row in metrics["by_clock"]}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_every_condition_has_its_row_and_the_figure_is_drawn(
     run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -61,7 +61,7 @@ def test_every_condition_has_its_row_and_the_figure_is_drawn(
     assert "echoes" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_without_times_has_no_clocks_to_vary(run: Path, tmp_path: Path):
     other = dataclasses.replace(SMALL, model=ModelConfig(name="receiver_set", width=16, depth=1, heads=2))
     train(other, tmp_path / "powers", console=Console(file=io.StringIO()))

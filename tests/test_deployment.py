@@ -21,7 +21,7 @@ from tests.powder_like import write_powder_like
 from tests.test_docs import FENCE, TRAINING, section
 from tests.test_locating_model import PLACES, delay_s
 
-pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.servers, pytest.mark.long, pytest.mark.timeout(1800)]
 SMALL = f"--features.n-frames {platform_like.FRAMES} --model.width 16 --model.depth 1 --model.heads 2"
 SMALL += " --training.epochs 2"
 """What a training of the chapter is given beside, so that it ends soon."""

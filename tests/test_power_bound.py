@@ -81,7 +81,7 @@ def test_knowing_a_little_of_the_truth_is_found(small: tuple[Data, np.ndarray, n
     assert standard_errors_above(*squared_errors(data, leaked_m)) < -3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_power_alone_is_within_a_fifth_of_the_bound(tmp_path: Path) -> None:
     """Issue B: shadowing correlated over 5 km, 20,000 training recordings, at least 2,000 of the test."""
     data, position_m, covariance_m2 = located(POWER, tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial import KDTree
 
 ATTEMPTS = 50
 """Early squares may leave no room for later ones: then all are drawn anew. On POWDER seven attempts of ten succeed."""
@@ -34,7 +35,7 @@ def squares(place_m: np.ndarray, first: np.ndarray, count: int) -> list[Square]:
     """
     rng = np.random.default_rng(0)
     size = len(first)
-    reach_m = np.array([np.partition(_apart_m(place_m, place), size - 1)[size - 1] for place in place_m])
+    reach_m = KDTree(place_m).query(place_m, k=[size], p=np.inf)[0][:, 0]
     about_first_m = _nearest_m(place_m, first)
     most: list[Square] = []
     for _ in range(ATTEMPTS):
@@ -57,7 +58,4 @@ def _apart_m(place_m: np.ndarray, other_m: np.ndarray) -> np.ndarray:
 
 def _nearest_m(place_m: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Chebyshev distance (N,) of each transmission to the nearest of some."""
-    nearest_m = np.full(len(place_m), np.inf)
-    for row in rows:
-        nearest_m = np.minimum(nearest_m, _apart_m(place_m, place_m[row]))
-    return nearest_m
+    return KDTree(place_m[rows]).query(place_m, p=np.inf)[0]

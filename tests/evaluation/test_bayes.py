@@ -146,7 +146,7 @@ def test_the_grid_follows_the_shadowings_correlation():
     np.testing.assert_array_equal(by_default, posterior_mean(smooth, power, heard, spacing_m=500.0)[0])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("correlation_m", "count"), [(20_000.0, 2000), (5000.0, 500)])
 def test_half_the_spacing_changes_the_error_by_less_than_two_percent(correlation_m, count):
     """5 km, 500 fixes: 500 m gave 20.30 km, 250 m 19.77, 125 m 19.64; so 250 m is the default there."""

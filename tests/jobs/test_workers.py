@@ -121,7 +121,7 @@ def kill(*processes: int) -> None:
 
 
 @pytest.mark.servers
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_redis_gives_a_lost_workers_training_to_another(
     tmp_path: Path, make_run: MakeRun, whole: Training, monkeypatch: pytest.MonkeyPatch, redis: servers.Server
@@ -167,7 +167,7 @@ def test_redis_gives_a_lost_workers_training_to_another(
 
 @pytest.mark.servers
 @pytest.mark.timeout(1500)
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seconds", [3, 20])
 def test_redis_may_be_away_for_a_while(
     tmp_path: Path,

@@ -23,7 +23,7 @@ from tests.chaos.training import BATCHES, EVERY
 from tests.laws import ROOT
 from tests.powder_like import write_powder_like
 
-pytestmark = [pytest.mark.servers, pytest.mark.slow]
+pytestmark = [pytest.mark.servers, pytest.mark.long]
 SETTINGS = training.SETTINGS | {
     "--augmentation.simulated": "0",
     "--training.checkpoint-seconds": "0.5",
@@ -130,7 +130,6 @@ def test_an_outage_of_three_seconds_costs_nothing(runs, data, server):
     outage(runs / "short", data, server, seconds=3.0, epochs=60)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_an_outage_of_twenty_seconds_costs_nothing(runs, data, server):
     outage(runs / "long", data, server, seconds=20.0, epochs=160)

@@ -30,7 +30,7 @@ pytestmark = [
 
 SESSIONS = 40
 BUCKET = "heimdall-raw-iq"
-AWAY_S = [3.0, pytest.param(20.0, marks=pytest.mark.slow)]
+AWAY_S = [3.0, pytest.param(20.0, marks=pytest.mark.long)]
 FEATURES = FeatureConfig(n_fft=128, hop_length=64, n_mels=16, n_frames=8)
 PASSWORD = "tr0ub4dor&3"
 

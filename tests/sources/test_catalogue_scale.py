@@ -63,7 +63,7 @@ def fill(url):
         connection.execute(MEASUREMENTS.insert(), measurements)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.servers
 def test_ten_thousand_sessions_are_listed_in_little_memory():
     with servers.postgresql() as server:

@@ -142,7 +142,7 @@ def test_half_precision_is_refused_by_another_name():
         from_tree({"training": {"precision": "float16"}})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_accuracy_in_bfloat16_is_within_the_spread_of_seeds():
     data, test = dataset(600), dataset(400, seed=1)
     errors_m = {}
