@@ -101,6 +101,8 @@ def parse_json(
     except RecursionError:
         raise ValueError(_DEEP) from None
     _check_nesting(tree)
+    if "\\u" in text:
+        json.dumps(tree, ensure_ascii=False).encode()  # half a character is none, and upsets who is given it
     return tree
 
 

@@ -35,7 +35,8 @@ def test_files_that_are_none_or_large(tmp_path):
 
 
 def test_json_within_limits_is_what_json_reads():
-    for text in ('{"a": [1, -2.5e3, null, true, "\\u00e9"]}', "[]", "3", '"x"', "[" * 60 + "]" * 60, "[-Infinity]"):
+    characters = '["\\u00e9", "\\ud83d\\udce1"]'
+    for text in ('{"a": [1, -2.5e3, null, true]}', characters, "[]", "3", '"x"', "[" * 60 + "]" * 60, "[-Infinity]"):
         assert parse_json(text) == json.loads(text)
     assert parse_json(b'\xef\xbb\xbf{"a": 1, "a": 2}') == {"a": 2}
     assert parse_json("[1, 2]", each_object=dict) == [1, 2]
@@ -50,6 +51,7 @@ def test_json_within_limits_is_what_json_reads():
         ("9" * 5000, "an integer of 5000 digits, 30 are allowed"),
         ("[{},{},{},1]", "7 values in JSON, 6 are allowed"),
         (b"\xff", "invalid start byte"),
+        ('{"\\ud800": 1}', "surrogates not allowed"),
         (b"1" * 101, "101 bytes of JSON, 100 are allowed"),
     ],
 )

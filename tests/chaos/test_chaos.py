@@ -27,7 +27,7 @@ def test_growth_after_the_warm_up_is_told(last_mib: int, last_files: int, flat: 
         watched = Watched("training", process, Path("none"))
         watched.look()
         process.communicate(b"\n")
-    assert watched.bytes_held[0] > 2**20
+    assert watched.bytes_held[0] > 0
     assert watched.files[0] >= 3
     watched.bytes_held = [mib * 2**20 for mib in [50] * 40 + [100] * 60 + [last_mib] * 20]
     watched.files = [3] * 40 + [8] * 60 + [last_files] * 20
