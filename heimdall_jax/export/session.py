@@ -32,7 +32,8 @@ def open_session(model: bytes, threads: int | None = None) -> onnxruntime.Infere
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # Else it prints an error and tries once more in the same way.
+        return onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"], enable_fallback=False)
     except Exception as error:  # its exceptions share no public base class
         problem = " ".join(str(error).split())[:300]
         cure = "Update onnxruntime, or export the run again."
