@@ -1,14 +1,17 @@
 """Test-wide switches, set before JAX is imported: CPU, 8 virtual devices, strict promotion, runtime type checks."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-# Workers of one run, and the programs that they start, share what XLA compiled.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="heimdall-xla-"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers of one run, and programs that they start, share it
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="heimdall-xla-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # else runs of tests would go there
 
 from jaxtyping import install_import_hook
