@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from jax._src import distributed  # JAX has no public door to its key-value store
@@ -30,6 +31,10 @@ PERIOD_S = 0.5
 """Between two looks at what the others say."""
 UNHEEDED_SECONDS = 7.0
 """After which a stop ends a process that waits inside of JAX for one that is gone, and cannot notice it."""
+HEARD_SECONDS = 3.0
+"""After which what another process told before its end has been read."""
+OF_A_PEER = re.compile(r"\b(Gloo|NCCL)\b|\b(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED):")
+"""What JAX says of sums and messages whose other side is gone; a save that fails for it repeats it."""
 FOLDER, STOP, FAILED, LEFT = "heimdall/", "stop", "failed", "left-"
 CURE = "Run the same command again with --resume (or --auto-resume): it goes on from the last checkpoint."
 
@@ -159,9 +164,10 @@ def _connect(launch: Launch) -> None:
 
 
 def _fail(hosts: Hosts, error: BaseException) -> None:
-    """Tell the others why this process ends. What JAX says of a peer that is gone, its runtime will say for sure."""
-    if _is_of_the_runtime(error):
-        time.sleep(HEARTBEAT_SECONDS + 5)
+    """Tell the others why this process ends; where it does for one that is gone, end as JAX's runtime would."""
+    if is_of_a_peer(error):
+        time.sleep(HEARD_SECONDS)  # had it a reason to tell, the watch ends this process meanwhile
+        _leave_lost(hosts.name)
     if isinstance(error, HeimdallError):
         error.args = (f"{hosts.name}: {error}",)
     hosts.tell(FAILED, f"{hosts.name} failed: {' '.join(str(error).split())[:500]}")
@@ -170,28 +176,29 @@ def _fail(hosts: Hosts, error: BaseException) -> None:
         time.sleep(4 * PERIOD_S)
 
 
-def _is_of_the_runtime(error: BaseException | None) -> bool:
+def is_of_a_peer(error: BaseException | None) -> bool:
+    """Whether a sum or a service failed because another process is gone, which shows before its heartbeat stops."""
     while error is not None:
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        if isinstance(error, (jax.errors.JaxRuntimeError, HeimdallError)) and OF_A_PEER.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
+def _leave_lost(name: str) -> NoReturn:
+    """Say that another process is gone, and leave with a code that says resume."""
+    got, allowed = "another process gone, or JAX's runtime failed", "all of them to the end"
+    say(f"error: {explain(name, got=got, allowed=allowed, cure=CURE)}")
+    os._exit(LOST)
+
+
 def _explain_aborts(name: str) -> None:
-    """JAX's runtime aborts a process whose peer is gone: say so in one line, and leave with a code that says resume.
+    """JAX's runtime aborts a process whose peer is gone: end it as `_leave_lost` does.
 
     Python would run a handler of its own only after the abort; this one runs in the thread that aborts.
     """
     global _on_abort
-    got, allowed = "another process gone, or JAX's runtime failed", "all of them to the end"
-    line = f"error: {explain(name, got=got, allowed=allowed, cure=CURE)}"
-
-    def leave(number: int) -> None:
-        say(line)
-        os._exit(LOST)
-
-    _on_abort = ctypes.CFUNCTYPE(None, ctypes.c_int)(leave)
+    _on_abort = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: _leave_lost(name))
     ctypes.CDLL(None).signal(int(signal.SIGABRT), _on_abort)
 
 

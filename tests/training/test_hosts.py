@@ -16,6 +16,8 @@ import jax
 import numpy as np
 import pytest
 
+from heimdall_jax.errors import StorageError
+from heimdall_jax.hosts import is_of_a_peer
 from heimdall_jax.run import open_run
 from heimdall_jax.stopping import LOST
 from tests.laws import ROOT
@@ -153,6 +155,29 @@ def test_the_same_hosts_go_on_to_the_same_bits(tmp_path: Path) -> None:
     assert stopped.codes == [143, 143], stopped.errors
     rest = trained(tmp_path / "run", [2, 2], steps=steps)
     assert [*stopped.losses, *rest.losses] == list(whole.losses)
+
+
+GLOO = "UNKNOWN: Gloo AllGather failed: Read error [127.0.0.1]:29584: Connection reset by peer"
+
+
+@pytest.mark.parametrize(
+    ("text", "cause", "of_a_peer"),
+    [
+        (f"checkpoints in run: got {GLOO}; allowed: whole steps", None, True),
+        ("checkpoints in run: got ; allowed: whole steps", jax.errors.JaxRuntimeError(GLOO), True),
+        ("no metrics", jax.errors.JaxRuntimeError("UNAVAILABLE: failed to connect to all addresses"), True),
+        ("no step", jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory"), False),
+        ("no step", ValueError("Gloo"), False),
+        ("checkpoints in run: got No space left on device", None, False),
+    ],
+)
+def test_what_comes_of_a_lost_process_is_told_from_other_errors(
+    text: str, cause: Exception | None, of_a_peer: bool
+) -> None:
+    """A save that another process leaves in its middle failed here with the first, 1 of 16 kills."""
+    error = StorageError(text)
+    error.__cause__ = cause
+    assert is_of_a_peer(error) == of_a_peer
 
 
 @pytest.mark.parametrize("victim", [0, 1])
