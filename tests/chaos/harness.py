@@ -35,11 +35,12 @@ def chaos(
         running = killed.start(*auto)
         try:
             number, victim = draw.choice([signal.SIGKILL, signal.SIGTERM]), draw.randrange(processes)
-            left = killed.strike(running, at + draw.randint(5, 45), draw.uniform(0, 0.6), number, victim)
+            ended_s = killed.strike(running, at + draw.randint(5, 45), draw.uniform(0, 0.6), number, victim)
         finally:
             running.kill()
-        took_s = time.monotonic() - began
-        tell(f"kill {kill} of {kills}: {number.name} to process {victim}; {left} is the latest step ({took_s:.0f} s)")
+        left, took_s = killed.latest(), time.monotonic() - began
+        how = f"{number.name} to process {victim}: all ended in {ended_s:.1f} s"
+        tell(f"kill {kill} of {kills}: {how}; {left} is the latest step ({took_s:.0f} s)")
         assert at < left < epochs * BATCHES, "it ended before its last kill"
     killed.finish(killed.start(*auto))
     whole = Training(folder / "whole", data, mlflow_template, epochs, processes=processes)

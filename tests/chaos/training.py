@@ -96,8 +96,8 @@ class Training:
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
         return max((int(name) for name in names if name.isdigit()), default=-1)
 
-    def strike(self, processes: Processes, step: int, delay_s: float, number: int, victim: int = 0) -> int:
-        """Signal one process, `delay_s` after a checkpoint of `step` or later; gives the latest whole step left.
+    def strike(self, processes: Processes, step: int, delay_s: float, number: int, victim: int = 0) -> float:
+        """Signal one process, `delay_s` after a checkpoint of `step` or later; gives how many seconds the end takes.
 
         All of them end, within a minute, in a way that says "resume me".
         """
@@ -106,12 +106,14 @@ class Training:
             time.sleep(0.002)
         time.sleep(delay_s)
         processes.each[victim].send_signal(number)
+        struck = time.monotonic()
         codes = processes.wait(60)
+        took_s = time.monotonic() - struck
         others = codes[:victim] + codes[victim + 1 :]
         killed = number == signal.SIGKILL
         assert codes[victim] == (-number if killed else STOPPED + number), f"{codes}\n{self.log.read_text()}"
         assert set(others) <= {LOST if killed else STOPPED + number}, f"{codes}\n{self.log.read_text()}"
-        return self.latest()
+        return took_s
 
     def states(self) -> dict[str, tuple[int, Any, Any]]:
         """Step, record without the config, and leaves of the best and the latest checkpoint."""

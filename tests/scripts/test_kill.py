@@ -25,7 +25,8 @@ def kill_and_compare(tmp_path: Path, data: Path, mlflow_template: Path, *, kills
             # The clock saves between evaluations, too; no result may depend on it.
             process = killed.start("--training.checkpoint-seconds", "0.1", resume=number > 0)
             step, delay_s = max(killed.latest(), 0) + draw.randint(5, 45), draw.uniform(0, 0.2)
-            left.append(killed.strike(process, step, delay_s, signal.SIGKILL))
+            killed.strike(process, step, delay_s, signal.SIGKILL)
+            left.append(killed.latest())
             when = f"{delay_s:.3f} s after a checkpoint of step {step} or later"
             print(f"seed {seed}, kill {number + 1}: {when}; {left[-1]} is the latest")
         steps = epochs * BATCHES
@@ -54,7 +55,8 @@ def test_stops_leave_their_steps_and_change_nothing(tmp_path: Path, data: Path, 
     left = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         process = stopped.start("--training.checkpoint-seconds", "1000", resume=bool(left))
-        left.append(stopped.strike(process, (left[-1] if left else 0) + EVERY, 0.03, number))
+        stopped.strike(process, (left[-1] if left else 0) + EVERY, 0.03, number)
+        left.append(stopped.latest())
     assert any(step % EVERY for step in left), left  # by chance, one of them may fall on an evaluation
     assert left[-1] < epochs * BATCHES
     assert stopped.log.read_text().count("stopped; train.py --out RUN --resume goes on") == 3
