@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -35,7 +35,8 @@ def squares(place_m: np.ndarray, first: np.ndarray, count: int) -> list[Square]:
     """
     rng = np.random.default_rng(0)
     size = len(first)
-    reach_m = KDTree(place_m).query(place_m, k=[size], p=np.inf)[0][:, 0]
+    tree: Any = KDTree(place_m)  # that it gives the `size`-th neighbour alone its types do not know
+    reach_m = tree.query(place_m, k=[size], p=np.inf)[0][:, 0]
     about_first_m = _nearest_m(place_m, first)
     most: list[Square] = []
     for _ in range(ATTEMPTS):
