@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.chaos.training import BATCHES, Training, compare
 
-EPOCHS_A_KILL, EPOCHS_AT_THE_END = 24, 20
+EPOCHS_A_KILL, EPOCHS_AT_THE_END = 12, 20
 """More than pass between two kills: the training must not end before the last one."""
 
 

@@ -88,7 +88,7 @@ class Training:
             )
 
     def finish(self, processes: Processes) -> None:
-        assert set(processes.wait(480)) == {0}, self.log.read_text()
+        assert set(processes.wait(1800)) == {0}, self.log.read_text()
 
     def latest(self) -> int:
         """Highest whole step on disk, -1 if none."""
