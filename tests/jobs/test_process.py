@@ -91,7 +91,9 @@ def test_it_stops_with_its_worker_and_when_told(tmp_path: Path) -> None:
         assert process.stderr is not None
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
-        assert process.stderr.readline() == "a library's chatter\n"
+        if (first := process.stderr.readline()) != "a library's chatter\n":
+            process.kill()
+            pytest.fail(first + process.communicate()[1])
         if told == "signal":
             process.send_signal(signal.SIGTERM)
         began = time.monotonic()
