@@ -120,14 +120,11 @@ def parse_train(arguments: list[str]) -> TrainArguments:
         cure = "Give --out RUN --sync alone; --resume delivers, too."
         got = "no --out" if parsed.out is None else "--resume or --seeds"
         raise ConfigError(explain("--sync", got=got, allowed="a run folder and no training", cure=cure))
-    if parsed.auto_resume and (parsed.out is None or parsed.seeds is not None):
+    if (parsed.auto_resume or parsed.launch) and (parsed.out is None or parsed.seeds is not None):
+        what = "several processes" if parsed.launch else "--auto-resume"
         got = "no --out" if parsed.out is None else "--seeds"
-        cure = "Name the run's folder, and make one run after the other."
-        raise ConfigError(explain("--auto-resume", got=got, allowed="the folder of one run", cure=cure))
-    if parsed.launch is not None and (parsed.out is None or parsed.seeds is not None):
-        got = "no --out" if parsed.out is None else "--seeds"
-        cure = "Give all of them the same --out, a folder that they share, and make one run after the other."
-        raise ConfigError(explain("several processes", got=got, allowed="the folder of one run", cure=cure))
+        cure = "Name the run's folder, which several processes share, and make one run after the other."
+        raise ConfigError(explain(what, got=got, allowed="the folder of one run", cure=cure))
     data = _short_flags(parsed)
     return dataclasses.replace(parsed, settings=dataclasses.replace(parsed.settings, data=data))
 

@@ -17,14 +17,15 @@ def with_doubts(data: Data) -> Data:
     """
     if data.world is not None:
         return data
-    parts = [part for part in (data.train, data.validation) if part is not None] or [data.test]
+    parts = [part for part in (data.train, data.validation) if part is not None]
+    parts = parts or [part for part in (data.test,) if part is not None]
     rows = {
-        key: np.concatenate([part.columns()[key] for part in parts if part is not None])
+        key: np.concatenate([part.columns()[key] for part in parts])
         for key in ("rss_db", "heard", "present", "receiver_m", "position_m", "weight")
     }
     readings = Readings(
-        names=parts[0].rows if parts[0] is not None else (),
-        time_s_N=np.concatenate([part.start_time_s for part in parts if part is not None]),
+        names=parts[0].rows,
+        time_s_N=np.concatenate([part.start_time_s for part in parts]),
         place_m_NE=np.where(rows["weight"][:, None] > 0, rows["position_m"], np.nan).astype(np.float64),
         receiver_m_NRE=rows["receiver_m"].astype(np.float64),
         present_NR=rows["present"],

@@ -55,7 +55,7 @@ def prepare_fit(config: Config, data: Data) -> Fit:
     assert train is not None
     assert validation is not None
     steps_per_epoch = -(-len(train) // config.training.batch_size)
-    total_steps = config.training.epochs * steps_per_epoch
+    planned_steps = total_steps = config.training.epochs * steps_per_epoch
     model = make_model(config, data.domain)
     held_out = None
     if isinstance(model, RadioMapNet):
@@ -66,7 +66,7 @@ def prepare_fit(config: Config, data: Data) -> Fit:
         batch_size=config.training.batch_size,
         augmentation=config.augmentation,
         seed=config.seed,
-        total_steps=config.training.epochs * steps_per_epoch,
+        total_steps=planned_steps,
         radio_map=radio_map(config, train),
         close_ranks=takes_any_order(config),
         fresh=fresh_samples(config),

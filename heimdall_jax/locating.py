@@ -51,6 +51,7 @@ from heimdall_jax.features.tdoa import SHORTEST_IN_BLOCKS, iq_to_timing
 from heimdall_jax.sources.dated import NEEDED, dated, too_few
 from heimdall_jax.sources.kiwi import KiwiRecordings, read_kiwi
 from heimdall_jax.sources.occupied import Band, keep_band, kept_share, occupied_band, power_spectrum
+from heimdall_jax.sources.stream_checks import ONE_VALUE
 
 GROUND_WAVE_BELOW_HZ = 30e6
 GROUND_SIGMA_US = 20.0
@@ -218,7 +219,7 @@ def _unpaired(recordings: KiwiRecordings, delays: _Delays, config: TimingConfig)
             continue
         snr_db = delays.snr_db_RR[row].max()
         if not delays.heard_R[row]:
-            reason = "it recorded one value for most of its time"
+            reason = ONE_VALUE
         elif snr_db < delays.least_snr_db:
             needed = f"{delays.least_snr_db:.0f} are needed"
             reason = f"no correlation with any other: {snr_db:.1f} dB after integration, {needed}"

@@ -14,6 +14,7 @@ from heimdall_jax.registry.recordings import recording_inputs
 from heimdall_jax.registry.runtime import Runtime
 from heimdall_jax.sources.dated import NEEDED, dated
 from heimdall_jax.sources.kiwi import KiwiRecordings, read_kiwi
+from heimdall_jax.sources.stream_checks import ONE_VALUE
 
 AT_ONCE = 8
 """Windows that are located together: bounds the memory for long recordings."""
@@ -51,7 +52,7 @@ def locate_by_model(paths: tuple[Path, ...], stations: Path, model: str | Path) 
     position_m, covariance_m2, window = _surest(recordings, runtime, samples)
     session = recordings[window]
     silent = [name for name, heard in zip(recordings.receivers, session.heard_R, strict=True) if not heard]
-    refused += [{"name": name, "reason": "it recorded one value for most of its time"} for name in silent]
+    refused += [{"name": name, "reason": ONE_VALUE} for name in silent]
     covariance_m2 = geodesy.covariance_at(covariance_m2, position_m, manifest.domain.origin_deg)
     latitude, longitude = geodesy.local_to_degrees(position_m, manifest.domain.origin_deg).tolist()
     return {

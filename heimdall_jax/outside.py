@@ -61,9 +61,9 @@ def read_file(path: Path, most_bytes: int, *, what: str = "", cure: str = "Check
             raise IsADirectoryError(None, "Is a directory")
         else:
             raise DataError(explain(what, got="a pipe or device", allowed="a regular file", cure=cure))
+    except DataError:
+        raise
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
-        if isinstance(error, DataError):
-            raise
         got = getattr(error, "strerror", None) or error
         raise StorageError(explain(what, got=got, allowed="a readable file", cure="Check the path.")) from error
     if len(data) > most_bytes:

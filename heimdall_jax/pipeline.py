@@ -174,7 +174,7 @@ def evaluate(
     remember_compilations(folder.parent)
     with Display(console, run.config.training.batch_size) as display:
         cache = _cache(run.config, folder)
-        data = load_test_data(asked, run.domain, cache=cache, progress=display.reading)
+        data = with_doubts(load_test_data(asked, run.domain, cache=cache, progress=display.reading))
         _report(console, data)
         own = load_data(run.config, cache=cache)
         assessment = assess(run, data, own=own)

@@ -144,8 +144,14 @@ def make_trainer(
     config: Config, model: nnx.Module, total_steps: int, *, devices: Sequence[Any] | None = None
 ) -> Trainer:
     """The jitted functions of a config's model, on all devices of all processes where none are given."""
-    given: dict[str, Any] = {"total_steps": total_steps, "seed": config.seed, "inputs": input_names(config.model)}
-    return Trainer(model, config.training, devices=devices, **given)
+    return Trainer(
+        model,
+        config.training,
+        total_steps=total_steps,
+        seed=config.seed,
+        inputs=input_names(config.model),
+        devices=devices,
+    )
 
 
 def record(config: Config, domain: Domain) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from heimdall_jax.evaluation.spread import spread_table, spreads
 from heimdall_jax.evaluation.summary import write_metrics
 from heimdall_jax.pipeline import evaluate, train
 from heimdall_jax.run import FREE, begin, changed_settings
-from heimdall_jax.run_folder import CONFIG, is_finished, read_metrics
+from heimdall_jax.run_folder import CONFIG, is_begun, is_finished, read_metrics
 from heimdall_jax.stopping import Stop
 
 SEEDS = "seeds.json"
@@ -63,7 +63,7 @@ def train_seeds(
     wanted = {out / f"seed-{seed}": seed for seed in range(config.seed, config.seed + seeds)}
     own = {folder: dataclasses.replace(config, seed=seed) for folder, seed in wanted.items()}
     for folder, its in own.items():  # all of them before the first: what is refused need not wait hours to be told
-        if (folder / CONFIG).exists():
+        if is_begun(folder):
             begin(its, folder, resume=resume or is_finished(folder))
     results = {}
     for folder, its in own.items():
@@ -72,7 +72,7 @@ def train_seeds(
             results[folder] = read_metrics(folder)
         else:
             console.print(f"{folder.name}:", highlight=False)
-            results[folder] = train(its, folder, resume=(folder / CONFIG).exists(), console=console, stop=stop)
+            results[folder] = train(its, folder, resume=is_begun(folder), console=console, stop=stop)
     return _conclude(results, list(own.values()), out, console)
 
 
@@ -156,7 +156,7 @@ def _seed_number(folder: Path) -> int:
 
 def _seed_folders(folder: Path) -> list[Path]:
     """The runs `seed-N` in a folder that is no run itself, in order of N."""
-    if not folder.is_dir() or (folder / CONFIG).exists():
+    if not folder.is_dir() or is_begun(folder):
         return []
     return sorted((each for each in folder.iterdir() if _seed_number(each) >= 0 and each.is_dir()), key=_seed_number)
 
@@ -170,7 +170,7 @@ def _common_parent(folders: Sequence[Path]) -> Path:
 
 
 def _config_of(folder: Path) -> Path:
-    if not (folder / CONFIG).exists():
+    if not is_begun(folder):
         cure = "Give folders that train.py left, or the one that holds seed-0, seed-1, ..."
         raise StorageError(explain(f"run {folder}", got=f"no {CONFIG}", allowed="a run folder", cure=cure))
     return folder / CONFIG

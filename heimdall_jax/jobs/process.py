@@ -116,10 +116,10 @@ def _train(
     from heimdall_jax.export.bundle import write_atomically
     from heimdall_jax.pipeline import train
     from heimdall_jax.run import begin
-    from heimdall_jax.run_folder import CONFIG, read_metrics
+    from heimdall_jax.run_folder import is_begun, read_metrics
 
     config = configs.from_tree(request.config)
-    resume = (folder / CONFIG).exists()
+    resume = is_begun(folder)
     if resume and (folder / FINISHED).exists():
         begin(config, folder, resume=True)  # refuses another config
         return read_metrics(folder)

@@ -162,11 +162,9 @@ def _measurements(rows: sa.Result[Any]) -> tuple[Measurement, ...]:
         time, station, frequency_hz, rss_db, snr_db, location, iq_format, rate_hz, samples = tuple(row)
         name = names.get(station) or names.setdefault(station, str(station))
         numbers = float(frequency_hz), _number(rss_db), _number(snr_db)
+        count = None if samples is None else int(samples)
         found.append(
-            Measurement(
-                *(time, name, *numbers, object_key(location), _number(rate_hz)),
-                *(None if samples is None else int(samples), iq_format or None),
-            )
+            Measurement(time, name, *numbers, object_key(location), _number(rate_hz), count, iq_format or None)
         )
     return tuple(found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ from heimdall_jax.errors import ConfigError, DataError, StorageError, explain
 from heimdall_jax.sources.alignment import SampleClock, fit_clock, half_width, sample_grid
 from heimdall_jax.sources.kiwi_wav import RecordingName, StampedIq, parse_name, read_stamped
 from heimdall_jax.sources.powder_files import checked_place, read_text
-from heimdall_jax.sources.stream_checks import clock_jumps, gain_steps, is_dead
+from heimdall_jax.sources.stream_checks import is_dead, stream_notes
 from heimdall_jax.types import Session, Station
 
 NANO = 1_000_000_000
@@ -63,6 +64,11 @@ class KiwiRecordings:
         latitude, longitude = np.mean([(s.latitude_deg, s.longitude_deg) for s in self.stations], axis=0)
         return float(latitude), float(longitude)
 
+    @functools.cached_property
+    def _dead_R(self) -> np.ndarray:
+        """Told by the whole recordings, once for all windows."""
+        return np.array([is_dead(recording.iq_T2) for recording in self.recordings])
+
     def __len__(self) -> int:
         return len(self.start_ns)
 
@@ -75,7 +81,7 @@ class KiwiRecordings:
             ]
         )
         power_R = np.mean(np.abs(iq_RT.astype(np.complex128)) ** 2, axis=1)
-        heard_R = (power_R > 0) & ~np.array([is_dead(recording.iq_T2) for recording in self.recordings])
+        heard_R = (power_R > 0) & ~self._dead_R
         return Session(
             session_id=utc_name(start_ns),
             start_time_s=start_ns / NANO,
@@ -270,20 +276,6 @@ def _starts_ns(
         cure = "Shorten window_s, leave start_s out, or leave out the recording that does not overlap."
         raise DataError(explain("window", got=got, allowed="within the time that all hold", cure=cure))
     return tuple(start + i * window_ns for i in range(count))
-
-
-def stream_notes(name: str, recording: StampedIq) -> list[str]:
-    """Lines on a receiver that is dead, or on each step of its gain and jump of its clock."""
-    if is_dead(recording.iq_T2):
-        notes = [f"{name}: dead: it recorded one value for most of the time"]
-    else:
-        steps = gain_steps(recording.iq_T2, recording.nominal_rate_hz)
-        notes = [f"{name}: its gain steps by {size:+.1f} dB, {second} s into the recording" for second, size in steps]
-    stamp_s_N = recording.stamp_s_N + recording.stamp_ns_N * 1e-9
-    for stamp, size_s in clock_jumps(recording.first_sample_N, stamp_s_N):
-        after_s = recording.first_sample_N[stamp] / recording.nominal_rate_hz
-        notes.append(f"{name}: its clock jumps by {size_s * 1e6:+.1f} us, {after_s:.1f} s into the recording")
-    return notes
 
 
 def _note(name: str, clock: SampleClock) -> str:

@@ -16,9 +16,9 @@ from heimdall_jax.outside import MAX_TEXT_BYTES, Pairs, parse_json, read_file
 
 LOCATIONS = "location_coordinates.json"
 LEVELS_UP = 3
+"""Folders above a data file in which the files that belong to it are looked for."""
 MAX_DEGREES = 1e9
 """Where numbers that are no degrees end in messages."""
-"""Folders above a data file in which the files that belong to it are looked for."""
 MAX_PLACES_BYTES = 64 << 10
 """Of the file of places, which has 2 kB: longer Python can exhaust the stack of who parses it."""
 

@@ -197,9 +197,9 @@ def read_iq(path: str | Path, *, minimum_samples: int = 1, mmap: bool = False) -
                 return np.memmap(file, np.complex64, "r", offset, (count,))
             file.seek(offset)
             return np.fromfile(file, np.complex64, count)
+    except DataError:
+        raise
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
-        if isinstance(error, DataError):
-            raise
         got = getattr(error, "strerror", None) or error
         raise StorageError(explain(str(path), got=got, allowed="a readable file", cure="Check the path.")) from error
 

@@ -22,10 +22,14 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 from numpy import ndarray
 from scipy.spatial import KDTree
 
+from heimdall_jax.sources.kiwi_wav import StampedIq
+
 STUCK_RUN = 64
 """Equal samples in a row that are no signal: 5 ms at 12 kHz."""
 STUCK_SHARE = 0.5
 """Of a recording in such runs, from which on it is dead."""
+ONE_VALUE = "it recorded one value for most of its time"
+"""What a message says of a dead receiver."""
 JUMP_S = 1e-6
 """Of a clock, that lasts: 300 m. Twelve times a GPS stamp's own spread."""
 JUMP_STAMPS = 4
@@ -97,10 +101,8 @@ def gain_steps(iq_T2: Shaped[ndarray, "T 2"], sample_rate_hz: float) -> list[Ste
     seconds = len(iq_T2) // (frames * GAIN_BINS) if frames else 0
     if seconds < 2 * GAIN_SECONDS:
         return []
-    parts = iq_T2[: seconds * frames * GAIN_BINS].astype(np.float32)
-    iq = (parts[:, 0] + 1j * parts[:, 1]).reshape(seconds, frames, GAIN_BINS) * np.hanning(GAIN_BINS)
-    power_SF = (np.abs(np.fft.fft(iq)) ** 2).mean(axis=1)
-    level_db_SF = 10 * np.log10(power_SF + np.finfo(np.float32).tiny)
+    parts = iq_T2[: seconds * frames * GAIN_BINS].reshape(seconds, frames, GAIN_BINS, 2)
+    level_db_SF = np.stack([_spectrum_db(part) for part in parts])
     sizes_db = np.zeros(seconds)
     for k in range(GAIN_SECONDS, seconds - GAIN_SECONDS + 1):
         before, after = level_db_SF[k - GAIN_SECONDS : k], level_db_SF[k : k + GAIN_SECONDS]
@@ -113,6 +115,26 @@ def gain_steps(iq_T2: Shaped[ndarray, "T 2"], sample_rate_hz: float) -> list[Ste
         found.append(Step(k, float(sizes_db[k])))
         sizes_db[max(0, k - 2 * GAIN_SECONDS + 1) : k + 2 * GAIN_SECONDS] = 0.0
     return sorted(found)
+
+
+def _spectrum_db(parts: Shaped[ndarray, "N F 2"]) -> Float64[ndarray, " F"]:
+    """Mean power of some frames of samples at each frequency."""
+    iq = (parts[..., 0] + 1j * parts[..., 1]) * np.hanning(parts.shape[1])
+    return 10 * np.log10((np.abs(np.fft.fft(iq)) ** 2).mean(axis=0) + np.finfo(np.float32).tiny)
+
+
+def stream_notes(name: str, recording: StampedIq) -> list[str]:
+    """Lines on a receiver that is dead, or on each step of its gain and jump of its clock."""
+    if is_dead(recording.iq_T2):
+        notes = [f"{name}: dead: {ONE_VALUE}"]
+    else:
+        steps = gain_steps(recording.iq_T2, recording.nominal_rate_hz)
+        notes = [f"{name}: its gain steps by {size:+.1f} dB, {second} s into the recording" for second, size in steps]
+    stamp_s_N = recording.stamp_s_N + recording.stamp_ns_N * 1e-9
+    for stamp, size_s in clock_jumps(recording.first_sample_N, stamp_s_N):
+        after_s = recording.first_sample_N[stamp] / recording.nominal_rate_hz
+        notes.append(f"{name}: its clock jumps by {size_s * 1e6:+.1f} us, {after_s:.1f} s into the recording")
+    return notes
 
 
 class Readings(NamedTuple):

@@ -43,16 +43,14 @@ class Spool:
 
     def read(self) -> list[Row]:
         """All whole rows; a line that a kill cut off was never promised to anyone, and is removed."""
+        if not self.path.exists():
+            return []
         try:
             content = read_file(self.path, MAX_BYTES)
             whole = content.rfind(b"\n") + 1
             if whole < len(content):
                 os.truncate(self.path, whole)
-        except OSError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return []
-            raise self._unusable(error) from error
-        except DataError as error:
+        except (OSError, DataError) as error:
             raise self._unusable(error) from error
         rows = []
         for number, line in enumerate(content[:whole].splitlines(), 1):

@@ -224,7 +224,7 @@ def test_a_dead_receiver_and_a_clock_that_jumps_are_told(tmp_path):
     jumping = write_kiwi_like(tmp_path, "F1JEK", edit=jump)
     recordings = read_kiwi([dead, jumping, write_kiwi_like(tmp_path, "HB9RYZ")], places)
     told = [note for note in recordings.notes if "dead" in note or "jumps" in note]
-    assert told[0] == "DF0KL: dead: it recorded one value for most of the time"
+    assert told[0] == "DF0KL: dead: it recorded one value for most of its time"
     assert told[1].startswith("F1JEK: its clock jumps by +5.0 us, 1.7 s into the recording")
     assert len(told) == 2
     assert recordings[0].heard_R.tolist() == [False, True, True]
