@@ -17,8 +17,9 @@ import numpy as np
 
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.sources.catalogue_sql import read_catalogue
-from heimdall_jax.sources.eligible import MAX_POWER_DB, active_stations, eligible_sessions
+from heimdall_jax.sources.eligible import active_stations, eligible_sessions
 from heimdall_jax.sources.matching import Measurement
+from heimdall_jax.sources.plausible import is_plausible
 from heimdall_jax.sources.recordings import metadata_name
 from heimdall_jax.sources.rows import BUCKET, Catalogue
 from heimdall_jax.sources.session_iq import read_session_iq
@@ -237,4 +238,4 @@ def _collector_paused() -> Iterator[None]:
 
 def _snr_db(measurement: Measurement | None) -> float:
     snr_db = math.nan if measurement is None or measurement.snr_db is None else measurement.snr_db
-    return snr_db if abs(snr_db) <= MAX_POWER_DB else math.nan
+    return snr_db if is_plausible("snr_db", snr_db) else math.nan

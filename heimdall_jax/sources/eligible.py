@@ -10,15 +10,13 @@ import numpy as np
 
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.sources.matching import Measurement, match
+from heimdall_jax.sources.plausible import RANGES, is_plausible
 from heimdall_jax.sources.rows import Catalogue, SessionRow
 from heimdall_jax.sources.session_iq import UNLIKE, shorter
 
 MARGIN_SIGMAS = math.sqrt(-2 * math.log(0.05))
 """Radius that holds 95 % of an isotropic Gaussian, in standard deviations per axis (Rayleigh: 2.45)."""
 IQ_FORMAT = "complex64"
-MAX_ALTITUDE_M = 100_000.0
-MAX_POWER_DB = 1000.0
-"""Beyond it a number is no power or ratio of powers."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,9 @@ def active_stations(catalogue: Catalogue, counts: Counter[str]) -> list[str]:
             got = f"({station.latitude_deg}, {station.longitude_deg})"
             cure = "Correct the station's row."
             raise DataError(explain(f"station {station.name}", got=got, allowed="degrees on Earth", cure=cure))
-        if not abs(station.altitude_m) <= MAX_ALTITUDE_M:
-            got, cure = f"{station.altitude_m} m", "Correct the station's row."
-            raise DataError(explain(f"altitude of {station.name}", got=got, allowed=MAX_ALTITUDE_M, cure=cure))
+        if not is_plausible("altitude_m", station.altitude_m):
+            got, allowed, cure = f"{station.altitude_m} m", RANGES["altitude_m"], "Correct the station's row."
+            raise DataError(explain(f"altitude of {station.name}", got=got, allowed=allowed, cure=cure))
         at_zero += (station.latitude_deg, station.longitude_deg) == (0.0, 0.0)
     if at_zero == len(keys):
         raise DataError(
@@ -122,7 +120,7 @@ def _unreadable(measurement: Measurement, stations: dict[str, bool], iq: bool, s
         return "measurement of an inactive station"
     if not stations[measurement.station_id]:
         return "measurement of a station at (0, 0), masked"
-    if measurement.rss_db is None or not abs(measurement.rss_db) <= MAX_POWER_DB:
+    if measurement.rss_db is None or not is_plausible("rss_db", measurement.rss_db):
         return "measurement without a signal strength"
     if not iq:
         return None

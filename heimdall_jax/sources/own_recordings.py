@@ -19,6 +19,7 @@ import numpy as np
 from heimdall_jax.errors import ConfigError, DataError, explain
 from heimdall_jax.sources.catalogue import DATABASE, embedded
 from heimdall_jax.sources.catalogue_sql import add_session, create_catalogue
+from heimdall_jax.sources.plausible import RANGES, YEARS
 from heimdall_jax.sources.powder_files import checked_place, not_a_number, read_text
 from heimdall_jax.sources.recordings import RecordingMetadata, read_iq
 from heimdall_jax.sources.rows import Recording
@@ -28,17 +29,6 @@ SHARED = ("start", "latitude", "longitude", "frequency_hz", "sample_rate_hz")
 """Columns that every row of a session repeats."""
 DEFAULT_MARGIN_M = 50.0
 
-RANGES = {
-    "altitude_m": (-1000.0, 100_000.0),
-    "frequency_hz": (1.0, 1e12),
-    "sample_rate_hz": (1.0, 1e9),
-    "error_margin_m": (1e-3, 2e7),
-    "rss_db": (-1000.0, 1000.0),
-    "snr_db": (-1000.0, 1000.0),
-    "clock_sigma_s": (0.0, 1e6),
-}
-"""What a number may be; of places `checked_place` tells more."""
-YEARS = (1970, 2200)
 POWER_AT_ONCE = 1 << 20
 """Samples that are squared in double precision."""
 
@@ -109,8 +99,8 @@ def _session(rows: list[Row]) -> tuple[dt.datetime, tuple[float, float], float, 
         raise DataError(
             explain(f"{where}, start", got=repr(first["start"]), allowed="2026-01-31T12:00:00Z", cure="Correct it.")
         ) from error
-    if start.tzinfo is None or not YEARS[0] < start.year < YEARS[1]:
-        allowed = f"a time with its zone, after {YEARS[0]}"
+    if start.tzinfo is None or not YEARS[0] <= start.year < YEARS[1]:
+        allowed = f"a time with its zone, from {YEARS[0]} to {YEARS[1] - 1}"
         raise DataError(explain(f"{where}, start", got=first["start"], allowed=allowed, cure="Append Z for UTC."))
     truth_deg = checked_place((_number(first, "latitude"), _number(first, "longitude")), where)
     margin_m = _number(first, "error_margin_m") if first.get("error_margin_m") else DEFAULT_MARGIN_M

@@ -22,6 +22,7 @@ from numpy import ndarray
 
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.outside import parse_json, read_file
+from heimdall_jax.sources.plausible import RANGES, YEARS, is_plausible
 from heimdall_jax.sources.powder_files import checked_place
 
 MAX_SAMPLES = 1 << 25
@@ -36,7 +37,6 @@ MAX_MEMBERS = 64
 META, DATA, ARCHIVE = ".sigmf-meta", ".sigmf-data", ".sigmf"
 DATATYPE = re.compile(r"(c|r)([fiu])(8|16|32|64)(?:_(le|be))?")
 MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,](\d{1,30}))?(?:Z|\+00:?00)")
-RATE_HZ, FREQUENCY_HZ, YEARS = (1.0, 1e9), (0.0, 1e12), (1970, 2200)
 CONVERTED = 1 << 18
 """Samples that are converted at once."""
 
@@ -167,9 +167,9 @@ def _decode(tree: dict[str, Any], data: bytes, where: str) -> SigmfRecording:
         raise DataError(explain(where, got="NaN or infinity", allowed="finite samples", cure="Record again."))
     return SigmfRecording(
         iq_T=iq_T,
-        sample_rate_hz=_number(about, "core:sample_rate", RATE_HZ, where, needed=True) or 0.0,
+        sample_rate_hz=_number(about, "sample_rate", where, needed=True) or 0.0,
         start_ns=_start_ns(captures[0].get("core:datetime"), where),
-        frequency_hz=_number(captures[0], "core:frequency", FREQUENCY_HZ, where),
+        frequency_hz=_number(captures[0], "frequency", where),
         place=_place(captures[0].get("core:geolocation", about.get("core:geolocation")), where),
     )
 
@@ -217,15 +217,14 @@ def _converted(parts: ndarray) -> Complex64[ndarray, " T"]:
     return out.view(np.complex64)
 
 
-def _number(
-    tree: dict[str, Any], key: str, span: tuple[float, float], where: str, *, needed: bool = False
-) -> float | None:
-    value = tree.get(key)
-    if value is None and not needed:
+def _number(tree: dict[str, Any], name: str, where: str, *, needed: bool = False) -> float | None:
+    """The value of `core:NAME` in hertz; None where it may be absent and is, or is 0, as baseband is said to have."""
+    value = tree.get(f"core:{name}")
+    if not value and not needed:
         return None
-    if value is None or not span[0] <= value <= span[1]:
-        allowed = f"{span[0]:g} to {span[1]:g}"
-        raise DataError(explain(f"{where}, {key}", got=value, allowed=allowed, cure="Correct the metadata."))
+    if value is None or not is_plausible(f"{name}_hz", value):
+        allowed = "{:g} to {:g}".format(*RANGES[f"{name}_hz"])
+        raise DataError(explain(f"{where}, core:{name}", got=value, allowed=allowed, cure="Correct the metadata."))
     return float(value)
 
 
@@ -251,7 +250,7 @@ def _place(point: Any, where: str) -> tuple[float, float, float] | None:
     longitude, latitude, *height = point["coordinates"]
     latitude, longitude = checked_place((latitude, longitude), f"{where}, core:geolocation")
     altitude_m = float(height[0]) if height else 0.0
-    if not abs(altitude_m) <= 100_000 or (latitude, longitude) == (0.0, 0.0):
+    if not is_plausible("altitude_m", altitude_m) or (latitude, longitude) == (0.0, 0.0):
         got = f"({latitude}, {longitude}) at {altitude_m} m"
         raise DataError(explain(f"{where}, core:geolocation", got=got, allowed="its place", cure="Correct it."))
     return latitude, longitude, altitude_m
