@@ -15,6 +15,7 @@ import numpy as np
 
 from heimdall_jax.errors import StorageError, explain
 from heimdall_jax.export.bundle import write_atomically
+from heimdall_jax.outside import parse_json, parse_npz, read_file
 from heimdall_jax.run import open_run
 from heimdall_jax.training.dataset import HeimdallDataset
 from heimdall_jax.training.spikes import BadStep
@@ -22,6 +23,8 @@ from heimdall_jax.training.step import StepReport, Trainer
 from heimdall_jax.types import LABELS, Sample
 
 FOLDER = "bad_batches"
+MAX_BYTES = 1 << 30
+"""Of a batch, as a file and as arrays."""
 MOST = 8
 """Batches kept in a run folder, the newest."""
 TOLD = 12
@@ -126,8 +129,8 @@ def load(run: str | Path, number: int) -> tuple[Sample, dict[str, Any]]:
     """
     path = Path(run) / FOLDER / f"{number}.npz"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays), json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        batch = parse_npz(read_file(path, MAX_BYTES), MAX_BYTES)
+        return batch, parse_json(read_file(path.with_suffix(".json"), MAX_BYTES))
     except (OSError, ValueError) as error:
         there = sorted(file.stem for file in path.parent.glob("*.npz"))
         cure = "Give a number that is there."

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from jaxtyping import Complex64
 from numpy import ndarray
 
 from heimdall_jax.errors import DataError, StorageError, explain
-from heimdall_jax.outside import parse_json
+from heimdall_jax.outside import parse_json, parse_npy_header
 
 SAMPLE_BYTES = 8
 HEADER_BYTES = 256
@@ -26,10 +25,6 @@ HEADER_BYTES = 256
 MAX_BYTES = 1 << 28
 """Of a recording: 168 s at 200 kHz, 46 minutes at 12 kHz."""
 METADATA_BYTES = 65_536
-HEADER = re.compile(
-    rb"\{'descr': '([<>|=]?[a-zA-Z]\d{0,4})', 'fortran_order': (?:True|False), 'shape': \(([\d, ]*)\),? *\}\s*"
-)
-"""As NumPy writes it; it reads any Python literal there, and several of them wrongly."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ def parse_header(start: bytes, name: str) -> tuple[int, int]:
     """
     allowed = "one-dimensional complex64 in .npy format"
     try:
-        offset, dtype, shape = _split_header(start)
+        offset, dtype, _, shape = parse_npy_header(start)
     except (ValueError, TypeError) as error:
         cure = "Save with numpy.save(path, iq.astype('complex64'))."
         raise DataError(explain(name, got=f"no readable header ({error})", allowed=allowed, cure=cure)) from error
@@ -121,21 +116,8 @@ def parse_header(start: bytes, name: str) -> tuple[int, int]:
     return offset, shape[0]
 
 
-def _split_header(start: bytes) -> tuple[int, np.dtype, tuple[int, ...]]:
-    """Bytes of the header, and what it says; a `ValueError` or `TypeError` where it says nothing."""
-    if start[:6] != b"\x93NUMPY" or start[6:8] not in {b"\1\0", b"\2\0", b"\3\0"}:
-        raise ValueError(f"a start of {start[:8]!r}")
-    first = 10 if start[6] == 1 else 12
-    end = first + int.from_bytes(start[8:first], "little")
-    match = HEADER.fullmatch(start[first:end])
-    if match is None or end > len(start):
-        raise ValueError(f"{start[first:end]!r}")
-    shape = tuple(int(size) for size in match[2].decode().split(",") if size.strip())
-    return end, np.dtype(match[1].decode()), shape
-
-
-def check_header(start: bytes, size: int, name: str) -> int:
-    """Samples of a recording, from its first `HEADER_BYTES` bytes and its size, before any sample is read.
+def check_header(start: bytes, size: int, name: str) -> tuple[int, int]:
+    """What `parse_header` gives, once a recording's size agrees with it, before any sample is read.
 
     Raises:
         DataError: See `parse_header`; or its size is not what the header says, or beyond `MAX_BYTES`.
@@ -147,7 +129,7 @@ def check_header(start: bytes, size: int, name: str) -> int:
     if size - offset != count * SAMPLE_BYTES:
         got = f"{size - offset} bytes of samples for {count} samples"
         raise DataError(explain(name, got=got, allowed=f"{SAMPLE_BYTES} bytes each", cure="Fetch the file again."))
-    return count
+    return offset, count
 
 
 def decode_iq(data: bytes, name: str, samples: int | None = None) -> Complex64[ndarray, " T"]:
@@ -156,9 +138,9 @@ def decode_iq(data: bytes, name: str, samples: int | None = None) -> Complex64[n
     Raises:
         DataError: See `check_header`; or there are fewer than `samples`.
     """
-    offset, count = parse_header(data[:HEADER_BYTES], name)
-    if samples is None:
-        samples = check_header(data[:HEADER_BYTES], len(data), name)
+    start = data[:HEADER_BYTES]
+    offset, count = parse_header(start, name) if samples is not None else check_header(start, len(data), name)
+    samples = count if samples is None else samples
     held = min(count, (len(data) - offset) // SAMPLE_BYTES)
     if held < samples:
         raise DataError(
@@ -185,14 +167,12 @@ def read_iq(path: str | Path, *, minimum_samples: int = 1, mmap: bool = False) -
         if stat.S_ISFIFO(Path(path).stat().st_mode):
             raise OSError(None, "a pipe")  # opening one may never end
         with Path(path).open("rb") as file:
-            start = file.read(HEADER_BYTES)
-            count = check_header(start, _size(file), str(path))
+            offset, count = check_header(file.read(HEADER_BYTES), _size(file), str(path))
             if count < minimum_samples:
                 cure = "Record longer."
                 raise DataError(
                     explain(str(path), got=f"{count} samples", allowed=f"{minimum_samples} or more", cure=cure)
                 )
-            offset, _ = parse_header(start, str(path))
             if mmap:
                 return np.memmap(file, np.complex64, "r", offset, (count,))
             file.seek(offset)

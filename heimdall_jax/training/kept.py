@@ -66,7 +66,7 @@ class Kept:
     def _storing(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, EOFError, TypeError, SyntaxError) as error:
+        except (OSError, ValueError, EOFError, TypeError, SyntaxError) as error:  # NumPy's, of the mapped array
             cure = "Free space, delete that folder, or name another with --data.cache."
             allowed = "a writable folder of whole files"
             raise StorageError(

@@ -1,5 +1,6 @@
-"""The harness in its short form: one training, alone and on two processes; and what a soak calls growth."""
+"""Short forms of the harness, on one process and on two; stops by a user; and what a soak calls growth."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,15 +9,40 @@ import pytest
 
 from tests.chaos.harness import chaos
 from tests.chaos.soak import Watched
+from tests.chaos.training import BATCHES, EVERY, Training, compare
 from tests.powder_like import write_powder_like
 
 
-@pytest.mark.chaos
-@pytest.mark.timeout(1500)
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_powder_like(tmp_path_factory.mktemp("data") / "powder")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("processes", "seed"), [(1, 3), (2, 1)])
-def test_a_few_kills_change_nothing(tmp_path: Path, mlflow_template: Path, processes: int, seed: int) -> None:
-    data = write_powder_like(tmp_path / "powder")
-    chaos(tmp_path, data, mlflow_template, kills=3, processes=processes, seed=seed)
+def test_two_kills_change_nothing(tmp_path: Path, data: Path, mlflow_template: Path, processes: int, seed: int) -> None:
+    chaos(tmp_path, data, mlflow_template, kills=2, processes=processes, seed=seed)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_stops_leave_their_steps_and_change_nothing(tmp_path: Path, data: Path, mlflow_template: Path) -> None:
+    """SIGTERM and Ctrl-C, where only evaluations would save: a step between two of them is the stop's."""
+    whole = Training(tmp_path / "whole", data, mlflow_template, epochs := 60)
+    stopped = Training(tmp_path / "stopped", data, mlflow_template, epochs)
+    (stopped.folder.parent / "cache").symlink_to(whole.folder.parent / "cache")
+    whole.finish(whole.start())
+    left = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        process = stopped.start("--training.checkpoint-seconds", "1000", resume=bool(left))
+        stopped.strike(process, (left[-1] if left else 0) + EVERY, 0.03, number)
+        left.append(stopped.latest())
+    assert any(step % EVERY for step in left), left  # by chance, one of them may fall on an evaluation
+    assert left[-1] < epochs * BATCHES
+    assert stopped.log.read_text().count("stopped; train.py --out RUN --resume goes on") == 3
+    stopped.finish(stopped.start(resume=True))
+    compare(stopped, whole, epochs * BATCHES)
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def workers(folder: Path, broker: str | None = None, visibility_s: float = 3.0) 
 
 
 def settings(data: Path, epochs: int, **changes: Any) -> dict[str, Any]:
-    """The changes to `powder` with which `tests/scripts/test_kill.py` trains, by dotted name."""
+    """The changes to `powder` with which `tests/chaos/training.py` trains, by dotted name."""
     words = {key.lstrip("-").replace("-", "_"): yaml.safe_load(value) for key, value in SETTINGS.items()}
     del words["config"]
     words["data.split"] = words.pop("split")
@@ -133,7 +133,7 @@ def settings(data: Path, epochs: int, **changes: Any) -> dict[str, Any]:
 
 
 class Run:
-    """A run folder that a task trains, compared by `test_kill.compare`; compiled programs are all runs'."""
+    """A run folder that a task trains, compared by `tests.chaos.training.compare`; compiled programs are all runs'."""
 
     def __init__(
         self,
