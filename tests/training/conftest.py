@@ -7,6 +7,7 @@ import pytest
 
 from heimdall_jax.geodesy import local_to_degrees
 from heimdall_jax.training.dataset import HeimdallDataset
+from heimdall_jax.training.step import Trainer
 from heimdall_jax.types import Session
 
 ORIGIN = (45.0, 8.0)
@@ -57,3 +58,17 @@ def sessions() -> Sessions:
 @pytest.fixture(scope="session")
 def dataset(sessions: Sessions) -> HeimdallDataset:
     return HeimdallDataset(sessions, origin_deg=ORIGIN, rows=RECEIVERS, known=("a", "b", "c", "d"))
+
+
+@pytest.fixture(scope="session")
+def data() -> HeimdallDataset:
+    """What the small loop trains on."""
+    return HeimdallDataset(Sessions(60), origin_deg=ORIGIN, rows=RECEIVERS, known=RECEIVERS)
+
+
+@pytest.fixture(scope="session")
+def trainer(data: HeimdallDataset) -> Trainer:
+    """The small loop's: it holds no state, so that all its tests may share what it compiled."""
+    from tests.training.small_loop import make_trainer
+
+    return make_trainer(data)

@@ -20,18 +20,7 @@ from heimdall_jax.training.dataset import HeimdallDataset
 from heimdall_jax.training.spikes import Progress
 from heimdall_jax.training.step import Trainer, TrainState
 from heimdall_jax.types import Sample
-from tests.training.conftest import ORIGIN, RECEIVERS, Sessions
 from tests.training.small_loop import AUGMENTATION, STEPS, TRAINING, Silent, assert_equal, make_loop, make_trainer
-
-
-@pytest.fixture(scope="module")
-def data() -> HeimdallDataset:
-    return HeimdallDataset(Sessions(60), origin_deg=ORIGIN, rows=RECEIVERS, known=RECEIVERS)
-
-
-@pytest.fixture(scope="module")
-def trainer(data: HeimdallDataset) -> Trainer:
-    return make_trainer(data)
 
 
 def test_learns_and_logs_every_step_once(trainer: Trainer, data: HeimdallDataset, tmp_path: Path) -> None:

@@ -17,23 +17,12 @@ from heimdall_jax.training.loop import Loop
 from heimdall_jax.training.spikes import BadStep, Progress, SpikeWatch
 from heimdall_jax.training.step import Trainer, TrainState
 from heimdall_jax.types import Sample
-from tests.training.conftest import ORIGIN, RECEIVERS, Sessions
-from tests.training.small_loop import AUGMENTATION, STEPS, TRAINING, Silent, assert_equal, make_loop, make_trainer
+from tests.training.small_loop import AUGMENTATION, STEPS, TRAINING, Silent, assert_equal, make_loop
 
 WINDOW = 6
 WATCHED = dataclasses.replace(TRAINING, spike_factor=30.0, spike_window=WINDOW, spike_rollbacks=2)
 SPIKY = 13
 """Batch whose labels are a million metres off."""
-
-
-@pytest.fixture(scope="module")
-def data() -> HeimdallDataset:
-    return HeimdallDataset(Sessions(60), origin_deg=ORIGIN, rows=RECEIVERS, known=RECEIVERS)
-
-
-@pytest.fixture(scope="module")
-def trainer(data: HeimdallDataset) -> Trainer:
-    return make_trainer(data)
 
 
 def off(number: int, batch: Sample) -> Sample:
