@@ -6,7 +6,6 @@ from pathlib import Path
 
 from heimdall_jax.assessment import Assessment
 from heimdall_jax.errors import StorageError
-from heimdall_jax.evaluation.page import page
 from heimdall_jax.evaluation.report_figures import (
     coverage_curve,
     error_against_sigma,
@@ -16,6 +15,7 @@ from heimdall_jax.evaluation.report_figures import (
 )
 from heimdall_jax.evaluation.report_maps import error_by_distance, error_by_receivers, fix_map
 from heimdall_jax.export.bundle import write_atomically
+from heimdall_jax.pages.run_page import run_page
 from heimdall_jax.run import Run, tracked_id
 from heimdall_jax.tracking.mlflow_tracker import DATABASE, open_tracker, tracking_address
 
@@ -39,7 +39,7 @@ def write_report(run: Run, assessment: Assessment, out: Path) -> list[Path]:
         error_by_distance(fixes),
         skipped_rows(metrics),
     ]
-    files = {out / REPORT: page(run.folder.resolve().name, metrics, panels).encode()}
+    files = {out / REPORT: run_page(run.folder.resolve().name, metrics, panels).encode()}
     files |= {out / FIGURES / f"{panel.name}.png": panel.png for panel in panels if panel.png}
     for path, content in files.items():
         write_atomically(path, content)

@@ -72,6 +72,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "training": BASE | {"features", "models", "tracking"},
     "evaluation": BASE | {"simulation"},
     "export": BASE | {"features", "models", "memory"},
+    "pages": BASE | {"evaluation"},
     "registry": BASE | {"store", "tracking", "export"},
     # Only these join rooms: pipeline and the parts it is made of.
     "pipeline": EVERYTHING,

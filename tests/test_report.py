@@ -119,4 +119,4 @@ def test_a_simulated_runs_report_has_its_bound(tmp_path: Path):
 
 def test_the_pages_template_is_packaged():
     """Without this line an installed package has no page to fill."""
-    assert '"heimdall_jax.evaluation" = ["*.jinja"]' in (ROOT / "pyproject.toml").read_text()
+    assert '"heimdall_jax.pages" = ["*.jinja"]' in (ROOT / "pyproject.toml").read_text()

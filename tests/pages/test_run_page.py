@@ -6,10 +6,10 @@ from html.parser import HTMLParser
 
 from evaluation.some_fixes import metrics_of, some_fixes
 
-from heimdall_jax.evaluation.page import page
 from heimdall_jax.evaluation.panels import Panel
 from heimdall_jax.evaluation.report_maps import fix_map
 from heimdall_jax.evaluation.table import spoken_m
+from heimdall_jax.pages.run_page import run_page
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 ERRORS = dict.fromkeys(("mean", "median", "p68", "p90", "rmse"), 123.0)
@@ -53,11 +53,11 @@ def a_panel(**changes) -> Panel:
 
 
 def read(panels=(), name="night", **changes) -> Reader:
-    return Reader(page(name, metrics_of(some_fixes(60), **changes), panels))
+    return Reader(run_page(name, metrics_of(some_fixes(60), **changes), panels))
 
 
 def test_nothing_is_fetched_and_nothing_is_run():
-    text = page("night", metrics_of(some_fixes(60)), [a_panel(), fix_map(some_fixes(60))])
+    text = run_page("night", metrics_of(some_fixes(60)), [a_panel(), fix_map(some_fixes(60))])
     found = Reader(text)
     assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in found.tags}
     assert not [key for _, attributes in found.tags for key in attributes if key.startswith("on")]
@@ -85,7 +85,7 @@ def test_a_figure_that_does_not_apply_leaves_its_sentence():
 
 def test_a_narrow_screen_and_a_dark_one_are_served():
     """Wide tables scroll by themselves, pictures shrink, and colours are given for both schemes."""
-    text = page("night", metrics_of(some_fixes(60)), [a_panel()])
+    text = run_page("night", metrics_of(some_fixes(60)), [a_panel()])
     found = Reader(text)
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in found.all("meta")
     (style,) = re.findall(r"<style>(.*?)</style>", text, re.S)
@@ -108,7 +108,7 @@ def test_what_others_named_is_text_and_never_markup():
 def test_the_numbers_are_those_of_the_metrics():
     metrics = metrics_of(some_fixes(60), controls={"no_radio": ERRORS})
     region = {"sigma_m": 9.0, "nll_nats_per_fix": 17.25, "coverage": metrics["coverage"], "region_area_m2": 2e6}
-    found = Reader(page("night", metrics | {"baseline_regions": {"knn5": region}, "notes": ["taken as UTC"]}, []))
+    found = Reader(run_page("night", metrics | {"baseline_regions": {"knn5": region}, "notes": ["taken as UTC"]}, []))
     errors = metrics["error_m"]
     cells = " ".join(spoken_m(errors[key]) for key in ("mean", "median", "p68", "p90", "rmse"))
     assert f"model {cells} baseline: knn5" in found.text

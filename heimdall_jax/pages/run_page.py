@@ -1,10 +1,10 @@
-"""A report as one HTML page that needs nothing beside it: style, pictures and tables are inside, and no script."""
+"""The page of an evaluated run."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from heimdall_jax.evaluation.calibration import REGION
 from heimdall_jax.evaluation.panels import Panel, percent
@@ -20,20 +20,10 @@ from heimdall_jax.evaluation.table import (
     spoken,
     spoken_m,
 )
-
-TEMPLATE = "report.html.jinja"
-
-
-class Sheet(NamedTuple):
-    """A table that stands for itself."""
-
-    title: str
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+from heimdall_jax.pages.render import Sheet, render
 
 
-def page(name: str, metrics: Mapping[str, Any], panels: Sequence[Panel]) -> str:
+def run_page(name: str, metrics: Mapping[str, Any], panels: Sequence[Panel]) -> str:
     """The page of a run's evaluation.
 
     Args:
@@ -41,11 +31,8 @@ def page(name: str, metrics: Mapping[str, Any], panels: Sequence[Panel]) -> str:
         metrics: The contents of `metrics.json`.
         panels: Its figures, in order.
     """
-    import jinja2  # with what needs it: only reports do
-
-    loader = jinja2.PackageLoader("heimdall_jax", "evaluation")
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.get_template(TEMPLATE).render(
+    return render(
+        "run.html.jinja",
         title=f"Run {name}: {metrics['dataset']}, split {metrics['split']}",
         subtitle=f"{metrics['n']:,} fixes with a known truth, by the checkpoint of step {metrics['step']:,}. "
         "Errors are ground distances.",
