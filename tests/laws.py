@@ -16,6 +16,7 @@ BASE = {
     "errors",
     "outside",
     "patience",
+    "progress",
     "credentials",
     "stopping",
     "store_settings",
@@ -31,6 +32,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "errors": set(),
     "outside": {"errors"},
     "patience": {"errors"},
+    "progress": set(),
     "credentials": {"errors"},
     "stopping": set(),
     "launch": set(),
@@ -55,7 +57,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
         "store_settings",
     },
     "geodesy": {"errors"},
-    "store_s3": {"errors", "patience"},
+    "store_s3": {"errors", "patience", "progress"},
     "store": BASE | {"store_s3"},
     "revision": set(),
     "tracking": BASE,
@@ -94,7 +96,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "locating_model": EVERYTHING,
     "run": EVERYTHING,
     "benchmarks": EVERYTHING,
-    "command": BASE | {"pipeline", "launch"},
+    "command": BASE | {"pipeline", "launch", "display"},
     "jobs": BASE
     | {"pipeline", "delivery", "publishing", "run", "run_folder", "run_lock", "export", "registry"}
     | {"command", "store", "trees"},
