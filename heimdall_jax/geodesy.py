@@ -19,6 +19,11 @@ SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
 SEMI_MAJOR_M = 6_378_137.0
 FLATTENING = 1 / 298.257223563
 ECCENTRICITY_SQUARED = FLATTENING * (2 - FLATTENING)
+MEAN_RADIUS_M = SEMI_MAJOR_M * (1 - FLATTENING / 3)
+FARTHEST_M = 9_000_000.0
+"""That `azimuthal_to_degrees` goes: a tangent plane sees no more than a quarter of the way around, 10,000 km."""
+WEB_MERCATOR_EDGE_M = math.pi * SEMI_MAJOR_M
+"""East and north of the middle of a web map, whose tiles cut the square in two at every zoom."""
 DIRECTIONS, HALVINGS = 64, 44
 """Of a quarter turn, over which a circle's probability is averaged: smooth, so exact to 1e-4 even for a needle."""
 
@@ -123,11 +128,49 @@ def ground_distance_m(a_deg: Any, b_deg: Any) -> np.ndarray:
 
     The arc over the chord through the ellipsoid with the mean Earth radius: within 1e-6 of the geodesic at 100 km.
     """
-    mean_radius = SEMI_MAJOR_M * (1 - FLATTENING / 3)
     chord = np.linalg.norm(
         degrees_to_ecef(np.asarray(a_deg, np.float64)) - degrees_to_ecef(np.asarray(b_deg, np.float64)), axis=-1
     )
-    return np.asarray(2 * mean_radius * np.arcsin(np.minimum(chord / (2 * mean_radius), 1.0)))
+    return np.asarray(2 * MEAN_RADIUS_M * np.arcsin(np.minimum(chord / (2 * MEAN_RADIUS_M), 1.0)))
+
+
+def degrees_to_azimuthal(position_deg: Any, origin_deg: tuple[float, float]) -> np.ndarray:
+    """East, north (..., 2) in metres on a map about the origin that keeps distance and direction from it.
+
+    The azimuthal equidistant projection (Snyder, "Map Projections: A Working Manual", USGS 1987, page 191), with
+    `ground_distance_m` and the direction in the tangent plane.
+    """
+    flat_m = degrees_to_local(position_deg, origin_deg)
+    away_m = ground_distance_m(position_deg, np.asarray(origin_deg))
+    length_m = np.linalg.norm(flat_m, axis=-1)
+    return flat_m * np.divide(away_m, length_m, out=np.ones_like(length_m), where=length_m > 0)[..., None]
+
+
+def azimuthal_to_degrees(position_m: Any, origin_deg: tuple[float, float]) -> np.ndarray:
+    """Latitude, longitude (..., 2) of east, north (..., 2) on the map of `degrees_to_azimuthal`, up to `FARTHEST_M`."""
+    position_m = np.asarray(position_m, np.float64)
+    wanted_m = np.linalg.norm(position_m, axis=-1)
+    away_m = wanted_m.copy()
+    for _ in range(8):  # of the sphere's shadow, whose error is 0.5 %: each time 200 times closer
+        shrink = np.sinc(away_m / (math.pi * MEAN_RADIUS_M)) * away_m / np.where(wanted_m > 0, wanted_m, 1.0)
+        place_deg = local_to_degrees(position_m * shrink[..., None], origin_deg)
+        away_m = away_m + wanted_m - ground_distance_m(place_deg, np.asarray(origin_deg))
+    return place_deg
+
+
+def degrees_to_web_mercator(position_deg: Any) -> np.ndarray:
+    """East, north (..., 2) in metres on a web map (EPSG:3857) of latitude, longitude (..., 2), below 90 degrees.
+
+    The sphere of WGS84's half-axis takes geodetic latitudes (IOGP guidance note 7-2, section 3.2.1.2).
+    """
+    latitude, longitude = np.moveaxis(np.deg2rad(np.asarray(position_deg, np.float64)), -1, 0)
+    return SEMI_MAJOR_M * np.stack([longitude, np.arcsinh(np.tan(latitude))], axis=-1)
+
+
+def web_mercator_to_degrees(position_m: Any) -> np.ndarray:
+    """Latitude, longitude (..., 2) in degrees of east, north (..., 2) in metres on a web map."""
+    east, north = np.moveaxis(np.asarray(position_m, np.float64) / SEMI_MAJOR_M, -1, 0)
+    return np.rad2deg(np.stack([np.arctan(np.sinh(north)), east], axis=-1))
 
 
 def error_ellipse(covariance_m2: Any, probability: float) -> Ellipse:

@@ -182,3 +182,34 @@ def test_no_covariance_has_no_ellipse(covariance, probability):
     for ask in (geodesy.error_ellipse, geodesy.error_radius_m):
         with pytest.raises(DataError, match="covariance"):
             ask(covariance, probability)
+
+
+def azimuth_deg(east_north):
+    return np.rad2deg(np.arctan2(east_north[..., 0], east_north[..., 1])) % 360
+
+
+def test_the_azimuthal_map_keeps_distance_and_direction_from_its_middle():
+    """Vincenty's geodesics. An arc of constant radius errs by 0.3 % at worst over thousands of km."""
+    there = np.array([[46.0, 9.5], [40.0, -3.0], [60.0, 40.0], [0.0, 30.0]])
+    distance_m, azimuth = pymap3d.vincenty.vdist(45.0, 7.0, *there.T)
+    on_map = geodesy.degrees_to_azimuthal(there, (45.0, 7.0))
+    np.testing.assert_allclose(np.linalg.norm(on_map, axis=-1), distance_m, rtol=3e-3)
+    np.testing.assert_allclose(azimuth_deg(on_map), azimuth, atol=0.2)
+    np.testing.assert_array_equal(geodesy.degrees_to_azimuthal(np.array([45.0, 7.0]), (45.0, 7.0)), [0.0, 0.0])
+
+
+@settings(deadline=None, max_examples=60)
+@given(latitude, longitude, st.floats(0, 8_900_000), st.floats(0, 2 * np.pi))
+def test_the_azimuthal_map_there_and_back(lat, lon, away_m, angle):
+    position_m = away_m * np.array([np.sin(angle), np.cos(angle)])
+    back_m = geodesy.degrees_to_azimuthal(geodesy.azimuthal_to_degrees(position_m, (lat, lon)), (lat, lon))
+    np.testing.assert_allclose(back_m, position_m, atol=0.01)
+
+
+def test_web_mercator_is_the_one_of_web_maps():
+    """EPSG:3857's example point (IOGP guidance note 7-2): 24 22 54.433 N, 100 20 00 W; and a square world."""
+    place = np.array([24 + 22 / 60 + 54.433 / 3600, -(100 + 20 / 60)])
+    np.testing.assert_allclose(geodesy.degrees_to_web_mercator(place), [-11_169_055.58, 2_800_000.00], atol=0.01)
+    np.testing.assert_allclose(geodesy.web_mercator_to_degrees(geodesy.degrees_to_web_mercator(PLACES)), PLACES)
+    corner = geodesy.web_mercator_to_degrees(np.array([geodesy.WEB_MERCATOR_EDGE_M, geodesy.WEB_MERCATOR_EDGE_M]))
+    np.testing.assert_allclose(corner, [85.05112878, 180.0], atol=1e-8)

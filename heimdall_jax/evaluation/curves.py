@@ -14,9 +14,6 @@ from numpy import ndarray
 from heimdall_jax import geodesy
 from heimdall_jax.errors import DataError, explain
 
-MEAN_RADIUS_M = geodesy.SEMI_MAJOR_M * (1 - geodesy.FLATTENING / 3)
-FARTHEST_M = 9_000_000.0
-"""From the middle: a tangent plane sees no more than a quarter of the way around, 10,000 km."""
 STEPS, STEP_DEG, NEAR_M = 8, 1e-4, 1.0
 
 
@@ -47,8 +44,8 @@ def hyperbola_deg(
         cure = "Leave the pair out: its difference is no path's, or the clocks are off."
         allowed = f"less than {apart_m:.0f} m, the distance of the two"
         raise DataError(explain("difference of distances", got=f"{difference_m:.0f} m", allowed=allowed, cure=cure))
-    middle_deg = _middle_deg(a_deg, b_deg)
-    reach_m = min(max(2_000_000.0, 2 * apart_m) if reach_m is None else reach_m, FARTHEST_M)
+    middle_deg = _middle_deg(place_a_deg, place_b_deg)
+    reach_m = min(max(2_000_000.0, 2 * apart_m) if reach_m is None else reach_m, geodesy.FARTHEST_M)
     vertex_m, focus_m = difference_m / 2, apart_m / 2
     if reach_m <= abs(vertex_m):
         return np.empty((0, 2))
@@ -57,10 +54,10 @@ def hyperbola_deg(
     along = np.linspace(-end, end, points)
     # x runs from a to b: a positive difference is nearer to b.
     plane_m = np.stack([vertex_m * np.cosh(along), side_m * np.sinh(along)], axis=-1)
-    towards = _plane_m(b_deg, middle_deg) - _plane_m(a_deg, middle_deg)
+    towards = geodesy.degrees_to_azimuthal(b_deg, middle_deg) - geodesy.degrees_to_azimuthal(a_deg, middle_deg)
     towards /= np.linalg.norm(towards)
     turned_m = plane_m @ np.stack([towards, [-towards[1], towards[0]]])
-    place_deg = _ground_deg(turned_m, middle_deg)
+    place_deg = geodesy.azimuthal_to_degrees(turned_m, middle_deg)
     for _ in range(STEPS):
         off_m, slope = _off(place_deg, a_deg, b_deg, difference_m)
         place_deg = place_deg - (off_m / (slope**2).sum(axis=-1))[:, None] * slope
@@ -74,17 +71,13 @@ def ring_deg(place_deg: tuple[float, float], radius_m: float, *, points: int = 1
     Raises:
         DataError: The radius is not positive, or above 9,000 km.
     """
-    if not 0 < radius_m <= FARTHEST_M:
-        allowed = f"above 0, at most {FARTHEST_M:.0f} m"
+    if not 0 < radius_m <= geodesy.FARTHEST_M:
+        allowed = f"above 0, at most {geodesy.FARTHEST_M:.0f} m"
         cure = "Leave the ring out."
         raise DataError(explain("radius of a ring", got=f"{radius_m:.0f} m", allowed=allowed, cure=cure))
     angle = np.linspace(0, 2 * math.pi, points)
     outward = np.stack([np.sin(angle), np.cos(angle)], axis=-1)
-    away_m = np.full(points, float(radius_m))
-    for _ in range(STEPS):
-        around_deg = _ground_deg(away_m[:, None] * outward, place_deg)
-        away_m += radius_m - geodesy.ground_distance_m(around_deg, np.asarray(place_deg))
-    return _ground_deg(away_m[:, None] * outward, place_deg)
+    return geodesy.azimuthal_to_degrees(radius_m * outward, place_deg)
 
 
 def _off(
@@ -100,22 +93,9 @@ def _off(
     return difference(place_deg) - difference_m, np.stack(slope, axis=-1) / (2 * STEP_DEG)
 
 
-def _middle_deg(a_deg: np.ndarray, b_deg: np.ndarray) -> tuple[float, float]:
-    """Latitude, longitude half-way, good enough for a first guess."""
-    origin = (float(a_deg[0]), float(a_deg[1]))
-    latitude, longitude = _ground_deg(_plane_m(b_deg, origin)[None] / 2, origin)[0].tolist()
+def _middle_deg(a_deg: tuple[float, float], b_deg: tuple[float, float]) -> tuple[float, float]:
+    """Latitude, longitude half-way between two places; along the ground."""
+    half_m = geodesy.degrees_to_azimuthal(np.asarray(b_deg), a_deg) / 2
+    half_m *= min(1.0, geodesy.FARTHEST_M / float(np.linalg.norm(half_m)))  # as far as the map goes back
+    latitude, longitude = geodesy.azimuthal_to_degrees(half_m, a_deg).tolist()
     return latitude, longitude
-
-
-def _plane_m(place_deg: np.ndarray, origin_deg: tuple[float, float]) -> np.ndarray:
-    """East, north (2,) in metres of a place, as long as the way there."""
-    flat_m = geodesy.degrees_to_local(place_deg, origin_deg)
-    away_m = geodesy.ground_distance_m(place_deg, np.asarray(origin_deg))
-    return flat_m * (away_m / np.linalg.norm(flat_m))
-
-
-def _ground_deg(plane_m: np.ndarray, origin_deg: tuple[float, float]) -> np.ndarray:
-    """Latitude, longitude (n, 2) about so far away as `plane_m` (n, 2) is long: of the sphere's shadow on the plane."""
-    away_m = np.linalg.norm(plane_m, axis=-1, keepdims=True)
-    shrunk = np.sinc(away_m / (math.pi * MEAN_RADIUS_M))
-    return geodesy.local_to_degrees(plane_m * shrunk, origin_deg)

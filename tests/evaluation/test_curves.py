@@ -26,6 +26,13 @@ def test_every_point_of_a_hyperbola_has_its_difference(a_deg, b_deg, share):
     np.testing.assert_allclose(difference_m(points_deg, a_deg, b_deg), wanted_m, atol=1e-3)
 
 
+def test_a_pair_of_almost_antipodes_has_its_hyperbola_too():
+    a_deg, b_deg = (-41.3, 174.8), (40.4, -3.7)
+    points_deg = hyperbola_deg(a_deg, b_deg, 3_000_000.0)
+    assert len(points_deg) > 200
+    np.testing.assert_allclose(difference_m(points_deg, a_deg, b_deg), 3_000_000.0, atol=1e-3)
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.floats(-80, 80), st.floats(-180, 180), st.floats(-3, 3), st.floats(0.1, 3), st.floats(-0.95, 0.95))
 def test_hyperbolas_anywhere(latitude, longitude, north_deg, east_deg, share):
