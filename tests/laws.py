@@ -60,6 +60,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "store_s3": {"errors", "patience", "progress"},
     "store": BASE | {"store_s3"},
     "revision": set(),
+    "history": {"errors", "outside"},
     "tracking": BASE,
     "run_folder": {"errors", "outside", "export"},
     "run_lock": {"errors", "outside"},
@@ -72,7 +73,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "features": {"errors", "types", "config", "geodesy"},
     "models": BASE,
     "training": BASE | {"features", "models", "tracking"},
-    "evaluation": BASE | {"simulation"},
+    "evaluation": BASE | {"simulation", "history"},
     "export": BASE | {"features", "models", "memory"},
     "pages": BASE | {"evaluation"},
     "registry": BASE | {"store", "tracking", "export"},
@@ -114,7 +115,7 @@ DOORS = {
 NO_JAX = (
     *("sources", "registry", "types", "errors", "outside", "config", "worlds", "feature_settings", "propagation"),
     *("trees", "geodesy", "export_settings", "store_settings"),
-    *("store", "store_s3", "patience", "credentials", "revision", "tracking"),
+    *("store", "store_s3", "patience", "credentials", "revision", "tracking", "history"),
     *("run_folder", "run_lock", "publishing", "handover", "stopping", "launch", "jobs"),
 )
 JAX = {"jax", "flax", "optax", "orbax", "grain", "jax2onnx"}
@@ -127,7 +128,7 @@ IO_METHODS = {"write_text", "write_bytes", "read_text", "read_bytes", "tofile", 
     *("savetxt", "savez", "genfromtxt")
 }
 TOP_LEVEL = {
-    *(".ci", ".gitignore", "LICENSE", "README.md", "constraints.txt", "docs"),
+    *(".ci", ".gitignore", ".mkdocs.yml", "LICENSE", "README.md", "constraints.txt", "docs"),
     *(PACKAGE, "pyproject.toml", "scripts", "tests"),
 }
 VAGUE = re.compile(r"(^|_)(util|utils|helper|helpers|common|misc)($|_|\.)")
