@@ -16,14 +16,16 @@ from heimdall_jax.bad_batches import BadBatches
 from heimdall_jax.config import Config, TrainingConfig
 from heimdall_jax.datasets import Data, fresh_samples
 from heimdall_jax.display import Display
+from heimdall_jax.history import HISTORY, HistoryWriter
 from heimdall_jax.hosts import Hosts
 from heimdall_jax.mapping import fill_map, radio_map
 from heimdall_jax.memory import trim
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.models.recalibration import NEUTRAL
+from heimdall_jax.progress import tell
 from heimdall_jax.run import CHECKPOINTS, Run, make_model, make_trainer, open_run, record, save_recalibration
 from heimdall_jax.stopping import Stop
-from heimdall_jax.tracking.trackers import Tracker
+from heimdall_jax.tracking.trackers import Several, Tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.cost import peak_flops_per_s
@@ -100,6 +102,9 @@ def fit_model(
     display.epochs(fit.steps_per_epoch)
     with Checkpoints(out / CHECKPOINTS, anchor_every=anchor_every) as checkpoints:
         state, progress = _last(checkpoints, trainer)
+        if int(state.step) < fit.total_steps:
+            tell("compiling")
+        history = _history(out, int(state.step), fit, training.batch_size)
         if hosts is not None:
             _compile(fit, state, next(batches_of(config, validation, trainer.rows)), hosts)
         loop = Loop(
@@ -107,13 +112,13 @@ def fit_model(
             batches=lambda start: iterate(fit.batches, start, training.prefetch),
             validate=lambda state: _validated(trainer, state, batches_of(config, validation, trainer.rows)),
             checkpoints=checkpoints,
-            tracker=tracker,
+            tracker=tracker if part else Several(tracker, history),
             config=training,
             total_steps=fit.total_steps,
             evaluate_every=max(1, round(fit.steps_per_epoch / training.evaluations_per_epoch)),
             record=record(config, data.domain),
             display=display,
-            measure=lambda state, batch: _measure(trainer, state, batch, training, display),
+            measure=lambda state, batch: _measure(trainer, state, batch, training, display, history),
             keep_bad=BadBatches(out, data.train, trainer, part).keep,
             progress=progress,
             stop=stop,
@@ -128,12 +133,29 @@ def _validated(trainer: Trainer, state: TrainState, batches: Iterator[Sample]) -
     return metrics
 
 
+def _history(out: Path, begun: int, fit: Fit, batch_size: int) -> HistoryWriter:
+    """Of this process's part of the training."""
+    return HistoryWriter(
+        out / HISTORY,
+        begun=begun,
+        total_steps=fit.total_steps,
+        steps_per_epoch=fit.steps_per_epoch,
+        samples_per_step=batch_size,
+    )
+
+
 def _measure(
-    trainer: Trainer, state: TrainState, batch: DeviceBatch, training: TrainingConfig, display: Display
+    trainer: Trainer,
+    state: TrainState,
+    batch: DeviceBatch,
+    training: TrainingConfig,
+    display: Display,
+    history: HistoryWriter,
 ) -> None:
     """Tell what a step takes, and what the devices can do."""
-    flops = trainer.cost(state, batch).flops * jax.device_count()
-    display.costs(flops, peak_flops_per_s(training.precision))
+    costs = trainer.cost(state, batch).flops * jax.device_count(), peak_flops_per_s(training.precision)
+    display.costs(*costs)
+    history.costs(*costs)
 
 
 def _compile(fit: Fit, state: TrainState, evaluated: Sample, hosts: Hosts) -> None:

@@ -17,7 +17,35 @@ PARAMETER_LENGTH = 6000
 
 
 @runtime_checkable
-class Tracker(Protocol):
+class Log(Protocol):
+    """What training tells of its steps to."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Hold metrics of a step until `flush`; those the run already has are dropped."""
+        ...
+
+    def flush(self) -> None:
+        """Store what `log` holds, in order of step, or keep it where it outlives the process; never waits long."""
+        ...
+
+
+class Several:
+    """Tells several logs the same, in order."""
+
+    def __init__(self, *logs: Log) -> None:
+        self._logs = logs
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        for each in self._logs:
+            each.log(step, metrics)
+
+    def flush(self) -> None:
+        for each in self._logs:
+            each.flush()
+
+
+@runtime_checkable
+class Tracker(Log, Protocol):
     """What runs need of a tracking system; `start` comes first and `finish` last, or `attach` first."""
 
     def start(
@@ -31,14 +59,6 @@ class Tracker(Protocol):
 
     def attach(self, run_id: str) -> None:
         """Take up a run only to add files to it: it stays as it was, running or ended."""
-        ...
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Hold metrics of a step until `flush`; those the run already has are dropped."""
-        ...
-
-    def flush(self) -> None:
-        """Store what `log` holds, in order of step, or keep it where it outlives the process; never waits long."""
         ...
 
     def last_step(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from heimdall_jax.config import TrainingConfig
 from heimdall_jax.errors import NonFiniteError, explain
 from heimdall_jax.stopping import Stop
-from heimdall_jax.tracking.trackers import Tracker
+from heimdall_jax.tracking.trackers import Log
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.spikes import BadStep, Progress, RollBack, SpikeWatch, after_rollback
 from heimdall_jax.training.step import DeviceBatch, StepReport, Trainer, TrainState
@@ -63,7 +63,7 @@ class Loop:
     batches: Callable[[int], Iterator[Sample]]
     validate: Callable[[TrainState], dict[str, float]]
     checkpoints: Checkpoints
-    tracker: Tracker
+    tracker: Log
     config: TrainingConfig
     total_steps: int
     evaluate_every: int

@@ -11,7 +11,7 @@ from flax import nnx
 
 from heimdall_jax.config import AugmentationConfig, ModelConfig, TrainingConfig
 from heimdall_jax.models.build import build, input_names
-from heimdall_jax.tracking.trackers import MemoryTracker
+from heimdall_jax.tracking.trackers import Log
 from heimdall_jax.training.batches import evaluation_batches, iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.dataset import HeimdallDataset, fit_domain
@@ -57,7 +57,7 @@ def make_loop(
     trainer: Trainer,
     data: HeimdallDataset,
     checkpoints: Checkpoints,
-    tracker: MemoryTracker,
+    tracker: Log,
     *,
     progress: Progress | None = None,
     spoil: Callable[[int, Sample], Sample] = lambda step, batch: batch,
