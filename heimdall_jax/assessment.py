@@ -27,6 +27,7 @@ from heimdall_jax.evaluation.summary import (
     summarize,
 )
 from heimdall_jax.evaluation.world_bound import fused_covariances
+from heimdall_jax.progress import counted, tell
 from heimdall_jax.run import Run
 from heimdall_jax.training.batches import evaluation_batches
 from heimdall_jax.training.dataset import HeimdallDataset
@@ -52,7 +53,9 @@ def assess(run: Run, data: Data, *, own: Data) -> Assessment:
     """The same with every fix."""
     measured = measured_rows(data)
     columns, origin, real = measured.columns(), run.domain.origin_deg, data.world is None
-    answer = run.trainer.predict(run.state, batches_of(run.config, measured))
+    batches, each = batches_of(run.config, measured), run.config.training.batch_size
+    answer = run.trainer.predict(run.state, counted(batches, len(measured), "predicting", "rows", each=each))
+    tell("comparing with baselines, control and bound")
     which = possible(BASELINES if real else SIMPLE, columns)
     others = dict(baseline_errors_m(_fitting_rows(own), columns, which, origin_deg=origin))
     bound, best, bound_m2 = _reference(run, own, columns) if real else _bound(data, measured, origin)

@@ -19,12 +19,13 @@ from heimdall_jax.evaluation.baselines import predict
 from heimdall_jax.evaluation.conditions import Condition, judge, strong
 from heimdall_jax.evaluation.world_bound import fused_covariances
 from heimdall_jax.features.extract import extract
+from heimdall_jax.progress import tell, told_as
 from heimdall_jax.run import Run
 from heimdall_jax.simulation.sessions import SimulatedSessions, receive, split_key
 from heimdall_jax.simulation.transmission import Transmission, transmit
 from heimdall_jax.simulation.waveforms import WAVEFORMS
 from heimdall_jax.simulation.world import World
-from heimdall_jax.training.dataset import HeimdallDataset, Progress
+from heimdall_jax.training.dataset import HeimdallDataset
 from heimdall_jax.worlds import MODULATED
 
 SPLIT = "conditions"
@@ -38,7 +39,7 @@ WITHIN_SIGMA = math.erf(math.sqrt(0.5))
 """Share of a Gaussian's draws that are within one standard deviation."""
 
 
-def measure_conditions(run: Run, own: Data, count: int, *, cache: Path, progress: Progress) -> list[dict[str, Any]]:
+def measure_conditions(run: Run, own: Data, count: int, *, cache: Path) -> list[dict[str, Any]]:
     """A row for every clock of `CLOCKS_S`, then with echoes for those of `MAIN_CLOCKS_S`.
 
     Args:
@@ -47,7 +48,6 @@ def measure_conditions(run: Run, own: Data, count: int, *, cache: Path, progress
         count: Transmissions of a row of `MAIN_CLOCKS_S`, a quarter for the others; those that too few receive well, or
             whose bandwidth carries no timing, are counted and left out.
         cache: Folder for features.
-        progress: Called with (done, total) while sessions are made.
 
     Raises:
         ConfigError: The run is not simulated, or reads no times.
@@ -55,14 +55,17 @@ def measure_conditions(run: Run, own: Data, count: int, *, cache: Path, progress
     if run.config.data.source != "simulation" or not run.config.model.timing:
         cure = "Give a run of a simulated world whose model reads arrival times (config simulation)."
         raise ConfigError(explain("--conditions", got=run.folder, allowed="a simulated timing run", cure=cure))
-    rows = []
-    for clock_s, echoes in [*((clock, 0) for clock in CLOCKS_S), *((clock, ECHOES) for clock in MAIN_CLOCKS_S)]:
+    rows, wanted = [], [*((clock, 0) for clock in CLOCKS_S), *((clock, ECHOES) for clock in MAIN_CLOCKS_S)]
+    for number, (clock_s, echoes) in enumerate(wanted, 1):
+        work = f"condition {number} of {len(wanted)}"
+        tell(work)
         world = dataclasses.replace(run.config.world, clock_sigma_s=(clock_s,), same_clock=0.0, echoes=echoes)
         config = dataclasses.replace(run.config, world=world)
         spread = echo_spread(config, ECHO_DRAWS) if echoes else EchoSpread(0.0, 0.0)
         made = count if clock_s in MAIN_CLOCKS_S else -(-count // 4)
         row = {"clock_sigma_s": clock_s, "echoes": echoes, "echo_sigma_s": spread.sigma_s, "echo_rms_s": spread.rms_s}
-        side = simulated_side(config, SPLIT, made, cache, progress)
+        side = simulated_side(config, SPLIT, made, cache, told_as(f"{work}: receiving", "sessions"))
+        tell(f"{work}: judging")
         rows.append(row | _row(run, own, side, config, spread.sigma_s**2))
     return rows
 

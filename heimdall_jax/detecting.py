@@ -14,6 +14,7 @@ from heimdall_jax.evaluation.calibration import chunks
 from heimdall_jax.evaluation.detection import detection
 from heimdall_jax.evaluation.not_one import FEWEST_RECEIVERS, NotOne, PowerMaps, floors_db, not_one
 from heimdall_jax.models.radio_map import RadioMapNet
+from heimdall_jax.progress import tell
 from heimdall_jax.run import Run
 from heimdall_jax.sources.powder import file_with, read_powder
 from heimdall_jax.training.dataset import HeimdallDataset
@@ -65,6 +66,7 @@ def measure_detection(run: Run, asked: Config, data: Data, *, own: Data) -> dict
     if not isinstance(run.model, RadioMapNet) or asked.data.source != "powder":
         return {}
     files = {name: file_with(asked.data.path, count) for name, count in COUNTS.items()}
+    tell("detecting noise and second transmitters")
     judge = _judge(run.model, own)
     if not any(files.values()) or len(judge.identities) < FEWEST_RECEIVERS:
         return {}

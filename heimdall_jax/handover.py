@@ -13,6 +13,7 @@ from heimdall_jax.config import TrackingConfig
 from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.export.bundle import read_bundle
 from heimdall_jax.export.manifest import Manifest
+from heimdall_jax.progress import tell
 from heimdall_jax.publishing import in_words, publish_run
 from heimdall_jax.registry.publish import Published
 from heimdall_jax.revision import code_revision
@@ -45,6 +46,8 @@ def hand_over(folder: Path, tracking: TrackingConfig, tracker: Tracker, store: s
     """
     metrics = read_metrics(folder)
     manifest = read_bundle(folder / MODEL).manifest
+    if tracking.enabled:
+        tell("uploading the run to MLflow")
     tracker.log(metrics["step"], _told(metrics))
     tracker.flush()
     for name in (CONFIG, METRICS, *(entry.file for entry in manifest.smaller if entry.accepted)):

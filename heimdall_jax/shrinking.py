@@ -22,6 +22,7 @@ from heimdall_jax.export.shrink import to_float16, to_int8
 from heimdall_jax.export.signature import Tensor, to_graph_dtype
 from heimdall_jax.export.smaller import check_again, check_growth, check_size, differences, file_of
 from heimdall_jax.export_settings import PRECISIONS
+from heimdall_jax.progress import counted
 from heimdall_jax.run import Run
 from heimdall_jax.run_folder import MODEL
 from heimdall_jax.training.dataset import HeimdallDataset
@@ -52,7 +53,8 @@ def shrink(run: Run, data: Data, precisions: Sequence[str]) -> Manifest:
     if precisions:
         expected = {"size_bytes": single.manifest.size_bytes}
         expected |= _accuracy(single.model, single.manifest.inputs, run, measured_rows(data))
-        entries = [_made(precision, single, run, data, expected) for precision in precisions]
+        each = counted(precisions, len(precisions), "making smaller files", "files")
+        entries = [_made(precision, single, run, data, expected) for precision in each]
     manifest = dataclasses.replace(single.manifest, smaller=tuple(entries))
     write_manifest(run.folder, manifest)
     return manifest

@@ -20,14 +20,7 @@ from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.store_s3 import (
     ExistingObjectError as ExistingObjectError,
 )
-from heimdall_jax.store_s3 import (
-    MissingObjectError,
-    at_s3,
-    checked_length,
-    existing,
-    missing,
-    s3_client,
-)
+from heimdall_jax.store_s3 import MissingObjectError, at_s3, existing, missing, received, s3_client, to_send
 
 MAX_KEY, MAX_NAME = 1024, 255  # bytes of a key in S3, and of a part of one in a file system
 TEMPORARY = ".put-"
@@ -243,7 +236,7 @@ class S3Store:
                 if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 416:
                     return b""
                 raise
-            return checked_length(answer["Body"].read(), answer["ContentLength"])
+            return received(key, answer)
 
         return at_s3(key, self.bucket, read)
 
@@ -252,7 +245,7 @@ class S3Store:
         if new and self.exists(key):
             raise existing(key, f"s3://{self.bucket}")
         address = self._address(key) | ({"IfNoneMatch": "*"} if new else {})
-        at_s3(key, self.bucket, lambda: self._client.put_object(**address, Body=data))
+        at_s3(key, self.bucket, lambda: self._client.put_object(**address, Body=to_send(key, data)))
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """See `ObjectStore`."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from heimdall_jax import progress
 from heimdall_jax.errors import StorageError, explain
 from heimdall_jax.patience import patiently
 
@@ -13,6 +15,8 @@ Result = TypeVar("Result")
 
 CONNECTIONS = 32
 """To one server at once."""
+LARGE, PART = 8 << 20, 1 << 20
+"""Bytes from which on a transfer says how far it is, and how often."""
 MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 REFUSED = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403", "ExpiredToken", "InvalidToken"}
@@ -97,17 +101,49 @@ def at_s3(key: str, bucket: str, action: Callable[[], Result]) -> Result:
         ) from error
 
 
-def checked_length(data: bytes, promised: int) -> bytes:
-    """`data`, unless the connection ended before all of it came.
+def received(key: str, answer: Mapping[str, Any]) -> bytes:
+    """The bytes of S3's answer; how far they are is told where they are many.
 
     Raises:
-        IncompleteReadError: botocore's; `at_s3` asks again.
+        IncompleteReadError: botocore's, for a connection that ended before all of it came; `at_s3` asks again.
     """
     from botocore.exceptions import IncompleteReadError
 
+    promised, body = answer["ContentLength"], answer["Body"]
+    if promised < LARGE:
+        data = body.read()
+    else:
+        work = _transfer("down", key)
+        parts = list(progress.counted(body.iter_chunks(PART), promised, work, progress.BYTES, each=PART))
+        data = b"".join(parts)
     if len(data) != promised:
         raise IncompleteReadError(actual_bytes=len(data), expected_bytes=promised)
     return data
+
+
+def to_send(key: str, data: bytes) -> bytes | io.BytesIO:
+    """What a put sends; how far it is is told where it is much."""
+    return data if len(data) < LARGE else _Upload(key, data)
+
+
+class _Upload(io.BytesIO):
+    """Bytes that say how many of them were read."""
+
+    def __init__(self, key: str, data: bytes) -> None:
+        super().__init__(data)
+        self._work, self._total = _transfer("up", key), len(data)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        before = self.tell()
+        data = super().read(size)
+        done = self.tell()
+        if data and (done // PART > before // PART or done == self._total):
+            progress.tell(self._work, done, self._total, progress.BYTES)
+        return data
+
+
+def _transfer(way: str, key: str) -> str:
+    return f"{way}loading {key.rpartition('/')[2]}"
 
 
 def _code(error: Exception) -> str:

@@ -22,6 +22,7 @@ from heimdall_jax.memory import trim
 from heimdall_jax.models.build import input_names
 from heimdall_jax.models.receiver_set import ReceiverSetNet
 from heimdall_jax.outside import parse_npz, read_file
+from heimdall_jax.progress import tell
 from heimdall_jax.types import Domain, Sample
 
 SAMPLES = "export_samples.npz"
@@ -56,8 +57,10 @@ def export_model(
     """
     model, inputs = _exported(model, config, domain), _describe(config, samples)
     path = folder / "model.onnx"
+    tell("exporting to ONNX")
     outputs = onnx.to_onnx(model, path, inputs=inputs, domain=domain)
     trim()
+    tell("comparing ONNX Runtime with JAX")
     report = parity.compare(model, path.read_bytes(), samples, inputs=inputs, domain=domain).check()
     kept = io.BytesIO()
     np.savez_compressed(kept, allow_pickle=False, **{tensor.name: samples[tensor.name] for tensor in inputs})
@@ -91,7 +94,9 @@ def validate(path: Path, model: nnx.Module, samples: Sample, *, config: Config, 
             explain("manifest's domain", got=bundle.manifest.domain, allowed=f"the checkpoint's, {domain}", cure=cure)
         )
     model, inputs = _exported(model, config, domain), _describe(config, samples)
+    tell("exporting to ONNX once more")
     wanted, _ = onnx.build_graph(model, inputs=inputs, domain=domain)
+    tell("comparing every weight, and ONNX Runtime with JAX")
     check_same_graph(parse_graph(bundle.model), wanted)
     return parity.compare(model, bundle.model, samples, inputs=inputs, domain=domain).check()
 

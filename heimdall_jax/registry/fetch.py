@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from heimdall_jax.errors import ConfigError, ExportError, StorageError, explain
 from heimdall_jax.export.bundle import MANIFEST, MAX_MODEL_BYTES, Bundle, read_bundle, verify_bundle
 from heimdall_jax.export.manifest import MAX_MANIFEST_BYTES
+from heimdall_jax.progress import tell
 from heimdall_jax.registry.published import AGAIN, LATEST, MAX_NOTE_BYTES, MODEL, SUMS, parse_sums, read_latest, sha256
 from heimdall_jax.store import FolderStore, MissingObjectError, ObjectStore, open_store
 
@@ -75,6 +76,7 @@ def _published(store: ObjectStore, key: str, uri: str) -> Bundle:
 def _registered(uri: str, tracking_uri: str) -> Bundle:
     from heimdall_jax.tracking.models import fetch_registered  # MLflow takes seconds to load
 
+    tell(f"downloading {uri}")
     try:
         with tempfile.TemporaryDirectory() as folder:
             model, manifest = fetch_registered(uri, Path(folder), tracking_uri)

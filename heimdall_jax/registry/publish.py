@@ -26,6 +26,7 @@ from pathlib import Path
 
 from heimdall_jax.errors import ExportError, StorageError, explain
 from heimdall_jax.export.bundle import MANIFEST, read_bundle
+from heimdall_jax.progress import counted
 from heimdall_jax.registry.published import (
     LATEST,
     MODEL,
@@ -139,7 +140,8 @@ class _Edition:
         return new
 
     def _place_all(self) -> None:
-        for name in (*(name for name in self._digests if name != MANIFEST), SUMS):
+        names = (*(name for name in self._digests if name != MANIFEST), SUMS)
+        for name in counted(names, len(names), f"publishing {self._where}", "files"):
             self._place(name)
 
     def _place(self, name: str) -> None:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from heimdall_jax.progress import tell
 from heimdall_jax.sources.catalogue import CatalogueSource
 from heimdall_jax.sources.eligible import CatalogueSession
 from heimdall_jax.types import Session
@@ -91,7 +92,11 @@ class Shard:
 
     def __call__(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Numbers and features, in order."""
-        yield from enumerate(self.work.features(self.side, self.start, self.stop), self.start)
+        sizes = {side: len(origins) for side, origins in self.work.origins.items()}
+        before = sum(list(sizes.values())[: list(sizes).index(self.side)])
+        for number, features in enumerate(self.work.features(self.side, self.start, self.stop), self.start):
+            yield number, features
+            tell("writing sessions", before + number + 1, sum(sizes.values()), "sessions")
 
 
 def shard_ends(rows: Sequence[CatalogueSession]) -> list[int]:

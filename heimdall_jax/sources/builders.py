@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.splits import SplitDict
 
 from heimdall_jax.errors import DataError, explain
+from heimdall_jax.progress import tell
 from heimdall_jax.sources.powder import read_powder
 from heimdall_jax.sources.splits import OTHER_BLOCKS, split
 from heimdall_jax.sources.subset import Subset
@@ -122,7 +123,8 @@ class SessionsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         raise DataError(explain(f"data set {self.name}", got="no sessions", allowed="sides", cure=cure))
 
     def _shard(self, name: str, side: SessionSource, start: int) -> Records:
-        overview = self._metadata().setdefault("transmissions", {}).setdefault(name, [])
+        written = self._metadata().setdefault("transmissions", {})
+        overview, total = written.setdefault(name, []), sum(map(len, (self._sides or {}).values()))
         receivers = tuple(self._about["receivers"])
         stop = min(start + SHARD, len(side))
         for block in range(start, stop, BLOCK):
@@ -134,6 +136,7 @@ class SessionsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
                     )
                 yield len(overview), encode(session)
                 overview.append([session.session_id, session.start_time_s, session.truth_deg])
+            tell("writing sessions", sum(map(len, written.values())), total, "sessions")
 
 
 class PowderRss(SessionsBuilder):

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from heimdall_jax.errors import ConfigError, DataError, explain
+from heimdall_jax.progress import counted
 from heimdall_jax.sources.catalogue import DATABASE, embedded
 from heimdall_jax.sources.catalogue_sql import add_session, create_catalogue
 from heimdall_jax.sources.plausible import RANGES, YEARS
@@ -56,13 +57,13 @@ def import_recordings(folder: str | Path, out: str | Path) -> int:
     if not sessions:
         raise DataError(explain(str(root / "recordings.csv"), got="no rows", allowed="one or more", cure="Fill it."))
     # All is read once before anything is written, so that a bad row leaves no half of a catalogue.
-    for rows in sessions.values():
+    for rows in counted(sessions.values(), len(sessions), "checking recordings", "sessions"):
         _session(rows)
         for row in rows:
             _recording(root, row, stations)
     url, store = embedded(out)
     create_catalogue(url)
-    for name, rows in sessions.items():
+    for name, rows in counted(sessions.items(), len(sessions), "copying recordings", "sessions"):
         start, truth_deg, frequency_hz, sample_rate_hz, margin_m = _session(rows)
         recordings = [_recording(root, row, stations) for row in rows]
         longest = max(len(recording.iq_T) for recording in recordings if recording.iq_T is not None)

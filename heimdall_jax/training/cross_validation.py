@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.linalg import cholesky, lapack
 
+from heimdall_jax.progress import counted
 from heimdall_jax.training.correlation import Kernels, by_distance, by_sector
 
 CORRELATIONS_M = (30.0, 60.0, 120.0, 240.0, 480.0)
@@ -49,7 +50,8 @@ def cross_validated(
         group_N: Group number of each recording.
     """
     kernels = []
-    for column in range(residual_db.shape[1]):
+    columns = residual_db.shape[1]
+    for column in counted(range(columns), columns, "choosing the radio map's spreads", "fields"):
         rows = _whole_groups(np.flatnonzero(known[:, column]), group_N)
         kernels.append(_kernel(places_m[rows], residual_db[rows, column], receiver_m[column], group_N[rows]))
     return Kernels(*(np.array(values, np.float64) for values in zip(*kernels, strict=True)))

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from heimdall_jax.models.radio_map import RadioMapNet
+from heimdall_jax.progress import counted
 from heimdall_jax.training.correlation import Kernels
 from heimdall_jax.training.fingerprint_fit import INPUTS, learn_fingerprints
 from heimdall_jax.training.losses import gaussian_nll
@@ -69,7 +70,7 @@ def learn_map(
     """
     kernels = None if group_N is None else choose_kernels(samples, group_N)
     said: list[_Said] = []
-    for part, left in enumerate(held_out):
+    for part, left in enumerate(counted(held_out, len(held_out), "learning the radio map", "folds")):
         _fill(net, samples, ~left, kernels, group_N)
         said += _hear(net, {name: values[left & (samples["weight"] > 0)] for name, values in samples.items()}, part)
     judge, tried = _judge(net, said), SHARES if net.fingerprints is not None else SHARES[:1]
