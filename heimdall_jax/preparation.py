@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, cast
@@ -16,6 +17,7 @@ from heimdall_jax.errors import ConfigError, explain
 from heimdall_jax.sources.approved import prepare_approved
 from heimdall_jax.sources.own_recordings import import_recordings
 from heimdall_jax.sources.prepared import SplitName, prepare, prepare_powder
+from heimdall_jax.sources.sigmf_write import write_sessions
 from heimdall_jax.sources.splits import SPLITS
 
 
@@ -24,7 +26,7 @@ class PrepareArguments:
     """Write data once for many runs.
 
     Examples: prepare_data.py --out SET · prepare_data.py --config powder --data FOLDER --split time --out SET ·
-    prepare_data.py --recordings FOLDER --out CATALOGUE ·
+    prepare_data.py --recordings FOLDER --out CATALOGUE · prepare_data.py --sigmf 20 --out FOLDER ·
     prepare_data.py --catalogue postgresql://HOST/DATABASE --objects s3://BUCKET --out SET
     """
 
@@ -39,7 +41,9 @@ class PrepareArguments:
     limit: int | None = None
     """Prepare at most this many training transmissions."""
     recordings: Path | None = None
-    """Folder with one's own stations.csv, recordings.csv and .npy files, to become a catalogue."""
+    """Folder with one's own stations.csv, recordings.csv and .npy or SigMF files, to become a catalogue."""
+    sigmf: Annotated[int | None, tyro.conf.arg(metavar="COUNT")] = None
+    """Write so many test transmissions of the config's simulated world as SigMF collections."""
     catalogue: Annotated[str | None, tyro.conf.arg(metavar="URL|FOLDER")] = None
     """Catalogue whose approved sessions --out shall hold; run again, only new and changed ones are read."""
     objects: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
@@ -73,6 +77,8 @@ def prepare_data(arguments: PrepareArguments) -> str:
     Raises:
         HeimdallError: One of its children, with the cure.
     """
+    if arguments.sigmf is not None:
+        return _write_sigmf(arguments, arguments.sigmf)
     if arguments.catalogue is not None:
         return _prepare_catalogue(arguments, arguments.catalogue)
     for name in ("objects", "runner", "runner_options"):
@@ -138,6 +144,40 @@ def _prepare_catalogue(arguments: PrepareArguments, catalogue: str) -> str:
     )
     changes = f"{written.read} sessions read, {written.kept} kept, {written.dropped} dropped"
     return f"prepared set in {written.folder}: {changes}"
+
+
+def _write_sigmf(arguments: PrepareArguments, count: int) -> str:
+    """Simulated transmissions of the config's world, as SigMF."""
+    for name in ("catalogue", "recordings", "data", "split", "limit"):
+        if getattr(arguments, name) is not None:
+            cure = "Leave it out."
+            raise ConfigError(explain(f"--{name}", got="--sigmf too", allowed="one of them", cure=cure))
+    return write_sigmf(configs.load(arguments.config), count, arguments.out)
+
+
+def write_sigmf(config: Config, count: int, out: Path) -> str:
+    """Write the first test transmissions of a config's world as SigMF collections; gives a line that says what.
+
+    Raises:
+        ConfigError: The config has no simulated world, `count` is below 1, or `out` is not empty.
+        StorageError: A file cannot be written.
+    """
+    if config.data.source != "simulation":
+        cure = "Choose a config such as simulation."
+        raise ConfigError(explain("data.source", got=config.data.source, allowed="simulation with --sigmf", cure=cure))
+    if count < 1:
+        raise ConfigError(
+            explain("--sigmf", got=count, allowed="1 or more transmissions", cure="Ask for at least one.")
+        )
+    from heimdall_jax.simulation.sessions import CHUNK, SimulatedSessions
+    from heimdall_jax.simulation.world import World
+
+    world = World.build(config.world, sample_rate_hz=config.features.sample_rate_hz)
+    made = SimulatedSessions(world, "test", count)
+    chunks = (made.__getitems__(range(at, min(at + CHUNK, count))) for at in range(0, count, CHUNK))
+    sessions, recordings = write_sessions(itertools.chain.from_iterable(chunks), out)
+    seconds = world.samples / world.sample_rate_hz
+    return f"{sessions} SigMF collections of {recordings} recordings, {seconds:g} s each, in {out}"
 
 
 def _prepare_simulation(config: Config, out: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The script's four uses, each read back as a source."""
+"""The uses of the script, each read back as a source."""
 
 import dataclasses
 import datetime as dt
@@ -13,7 +13,7 @@ from heimdall_jax import config as configs
 from heimdall_jax.config import Config, DataConfig, ModelConfig, WorldConfig
 from heimdall_jax.datasets import load_data
 from heimdall_jax.errors import ConfigError
-from heimdall_jax.preparation import PrepareArguments, parse_prepare, prepare_config, prepare_data
+from heimdall_jax.preparation import PrepareArguments, parse_prepare, prepare_config, prepare_data, write_sigmf
 from heimdall_jax.simulation.sessions import SimulatedSessions
 from heimdall_jax.simulation.world import World
 from heimdall_jax.sources.catalogue import embedded, open_catalogue
@@ -21,6 +21,7 @@ from heimdall_jax.sources.catalogue_sql import add_session, create_catalogue
 from heimdall_jax.sources.powder import read_powder
 from heimdall_jax.sources.prepared import open_prepared
 from heimdall_jax.sources.rows import Recording
+from heimdall_jax.sources.sigmf import read_collection
 from heimdall_jax.sources.splits import split
 from heimdall_jax.types import Station
 
@@ -155,3 +156,27 @@ def test_options_of_a_runner_are_one_value(given):
     assert (parsed.runner_options, parsed.runner) == ("--a=1 --b", "direct")
     with pytest.raises(SystemExit):
         parse_prepare(["--out", "o", "--runner-options"])
+
+
+def test_simulated_transmissions_as_sigmf(tmp_path):
+    made = SimulatedSessions(World.build(SMALL.world, sample_rate_hz=SMALL.features.sample_rate_hz), "test", 2)
+    line = write_sigmf(SMALL, 2, tmp_path / "out")
+    assert line == f"2 SigMF collections of 14 recordings, 0.05 s each, in {tmp_path / 'out'}"
+    for sent in (made[0], made[1]):
+        read = read_collection(tmp_path / "out" / sent.session_id / f"{sent.session_id}.sigmf-collection")
+        assert sent.iq_RT is not None
+        np.testing.assert_array_equal([one.iq_T for one in read], sent.iq_RT)
+        assert tuple(one.station for one in read) == sent.receivers
+        assert [one.start_ns for one in read] == [int(sent.start_time_s) * 10**9] * 7
+
+
+@pytest.mark.parametrize(
+    ("config", "count", "message"),
+    [("powder", 1, "allowed: simulation with --sigmf"), ("simulation", 0, "--sigmf: got 0; allowed: 1 or more")],
+)
+def test_what_is_not_written_as_sigmf(tmp_path, config, count, message):
+    with pytest.raises(ConfigError, match=message):
+        prepare_data(PrepareArguments(out=tmp_path / "out", config=config, sigmf=count))
+    with pytest.raises(ConfigError, match="--limit: got --sigmf too"):
+        prepare_data(PrepareArguments(out=tmp_path / "out", limit=3, sigmf=3))
+    assert not (tmp_path / "out").exists()

@@ -2,8 +2,9 @@
 
 `stations.csv`: name, latitude, longitude, and altitude_m where known.
 `recordings.csv`, a row per station and transmission: session (any name), start (ISO 8601 with its zone), latitude,
-longitude (of the transmitter), frequency_hz, station, file (`.npy`, relative to the CSV), sample_rate_hz, and where
-known error_margin_m, rss_db, snr_db, clock_sigma_s.
+longitude (of the transmitter), frequency_hz, station, file (`.npy`, `.sigmf-meta` or `.sigmf`, relative to the CSV),
+sample_rate_hz, and where known error_margin_m, rss_db, snr_db, clock_sigma_s. What a SigMF recording says of its rate,
+start, centre and clock counts; it may not contradict its row.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from heimdall_jax.sources.plausible import RANGES, YEARS
 from heimdall_jax.sources.powder_files import checked_place, not_a_number, read_text
 from heimdall_jax.sources.recordings import RecordingMetadata, read_iq
 from heimdall_jax.sources.rows import Recording
+from heimdall_jax.sources.session_iq import RATE_TOLERANCE, SPAN_TOLERANCE_S
+from heimdall_jax.sources.sigmf import ARCHIVE, DATA, META, read_sigmf
+from heimdall_jax.sources.sigmf_decode import SigmfRecording
 from heimdall_jax.types import Station
 
 SHARED = ("start", "latitude", "longitude", "frequency_hz", "sample_rate_hz")
@@ -116,7 +120,7 @@ def _recording(root: Path, row: Row, stations: dict[str, Station]) -> Recording:
         near = difflib.get_close_matches(row["station"], stations, 1)
         cure = f"Did you mean {near[0]!r}?" if near else "Add it to stations.csv."
         raise DataError(explain(f"{where}, station", got=row["station"], allowed="a name in stations.csv", cure=cure))
-    iq_T = np.asarray(read_iq(_inside(root, row["file"])))
+    iq_T, metadata = _samples(_inside(root, row["file"]), row)
     power = _mean_power(iq_T)
     if not 0 < power < float("inf"):
         raise DataError(
@@ -125,15 +129,43 @@ def _recording(root: Path, row: Row, stations: dict[str, Station]) -> Recording:
             )
         )
     rss_db = _number(row, "rss_db") if row.get("rss_db") else 10 * np.log10(power)
-    clock_sigma_s = _number(row, "clock_sigma_s") if row.get("clock_sigma_s") else None
-    metadata = RecordingMetadata(
-        start_time_ns=None if clock_sigma_s is None else _start_ns(dt.datetime.fromisoformat(row["start"])),
-        sample_rate_hz=_number(row, "sample_rate_hz"),
-        clock_sigma_s=clock_sigma_s,
-        centre_frequency_hz=_number(row, "frequency_hz"),
-    )
     snr_db = _number(row, "snr_db") if row.get("snr_db") else None
     return Recording(stations[row["station"]], float(rss_db), snr_db, iq_T, metadata)
+
+
+def _samples(path: Path, row: Row) -> tuple[np.ndarray, RecordingMetadata]:
+    """What a row's file holds, and what is known of it from there and from the row."""
+    clock_sigma_s = _number(row, "clock_sigma_s") if row.get("clock_sigma_s") else None
+    rate_hz, frequency_hz = _number(row, "sample_rate_hz"), _number(row, "frequency_hz")
+    start_ns = _start_ns(dt.datetime.fromisoformat(row["start"]))
+    if path.suffix in (META, DATA, ARCHIVE):
+        held = read_sigmf(path)
+        _check_agreement(held, row, rate_hz, start_ns)
+        iq_T, rate_hz, frequency_hz = held.iq_T, held.sample_rate_hz, held.frequency_hz or frequency_hz
+        clock_sigma_s = held.clock_sigma_s if clock_sigma_s is None else clock_sigma_s
+        start_ns = start_ns if held.start_ns is None else held.start_ns
+    else:
+        iq_T = np.asarray(read_iq(path))
+    return iq_T, RecordingMetadata(
+        start_time_ns=None if clock_sigma_s is None else start_ns,
+        sample_rate_hz=rate_hz,
+        clock_sigma_s=clock_sigma_s,
+        centre_frequency_hz=frequency_hz,
+    )
+
+
+def _check_agreement(held: SigmfRecording, row: Row, rate_hz: float, start_ns: int) -> None:
+    """Raise DataError where a recording is of another station, rate or time than its row."""
+    apart_s = 0.0 if held.start_ns is None else abs(held.start_ns - start_ns) / 1e9
+    near_s = len(held.iq_T) / held.sample_rate_hz + SPAN_TOLERANCE_S
+    same_station = held.station in (None, row["station"])
+    for name, agrees, got, allowed in (
+        ("heimdall:station", same_station, held.station, row["station"]),
+        ("core:sample_rate", abs(held.sample_rate_hz / rate_hz - 1) <= RATE_TOLERANCE, held.sample_rate_hz, rate_hz),
+        ("core:datetime", apart_s <= near_s, f"{apart_s:g} s from the row's start", f"{near_s:g} s or less"),
+    ):
+        if not agrees:
+            raise DataError(explain(f"{row['file']}, {name}", got=got, allowed=allowed, cure="Correct recordings.csv."))
 
 
 def _inside(root: Path, file: str) -> Path:

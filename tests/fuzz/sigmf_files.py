@@ -1,7 +1,8 @@
-"""SigMF as targets: metadata beside its data, data beside its metadata, and archives."""
+"""SigMF as targets: metadata beside its data, data beside its metadata, archives and collections."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from heimdall_jax.sources.sigmf import decode_archive, read_sigmf
+from heimdall_jax.sources.sigmf import decode_archive, read_collection, read_sigmf
 from tests.fuzz.harness import Reader, Target
 from tests.fuzz.mutators import spoil_bytes, spoil_json, spoil_text
 
@@ -38,6 +39,23 @@ def archive(members: dict[str, bytes], *strange: tarfile.TarInfo) -> bytes:
         for member in strange:
             tar.addfile(member)
     return stream.getvalue()
+
+
+def collection(streams: list[Any]) -> dict[str, Any]:
+    """What a collection's file holds."""
+    return {"collection": {"core:version": "1.2.6", "core:streams": streams}}
+
+
+def open_collection(folder: Path) -> Reader:
+    for name in "ab":
+        (folder / f"{name}.sigmf-meta").write_bytes(metadata())
+        (folder / f"{name}.sigmf-data").write_bytes(IQ_T2.tobytes())
+
+    def read(data: bytes) -> object:
+        (folder / "all.sigmf-collection").write_bytes(data)
+        return read_collection(folder / "all.sigmf-collection")
+
+    return read
 
 
 def open_pair(suffix: str):
@@ -73,11 +91,19 @@ def spoil_tar(data: bytes, rng: Random) -> bytes:
 def meta_seeds() -> list[bytes]:
     both = [FIRST, FIRST | {"core:sample_start": 10, "core:header_bytes": 0}]
     odd = metadata({"core:trailing_bytes": 4}, [FIRST | {"core:header_bytes": 4}])
-    return [metadata(), metadata({"core:datatype": "cu8"}), metadata((), both), metadata((), []), odd]
+    ours = metadata({"heimdall:station": "hill", "heimdall:clock_sigma_s": 1e-6})
+    return [metadata(), metadata({"core:datatype": "cu8"}), metadata((), both), metadata((), []), odd, ours]
 
 
 def archive_seeds() -> list[bytes]:
     return [archive({"a/a.sigmf-meta": metadata(), "a/a.sigmf-data": IQ_T2.tobytes()})]
+
+
+def collection_seeds() -> list[bytes]:
+    digest = hashlib.sha512(metadata()).hexdigest()
+    objects = [{"name": name, "hash": digest} for name in "ab"]
+    pairs = [["b", digest], ["a", digest.upper()]]
+    return [json.dumps(collection(streams)).encode() for streams in (objects, pairs, objects[:1])]
 
 
 TARGETS = (
@@ -91,4 +117,5 @@ TARGETS = (
         100_000,
         500,
     ),
+    Target("sigmf_collection", collection_seeds, open_collection, spoil_json, 100_000, 500),
 )

@@ -19,6 +19,7 @@ from heimdall_jax.sources.recordings import encode_iq
 from heimdall_jax.sources.splits import split
 from tests.fuzz.harness import Reader, Target
 from tests.fuzz.mutators import Mutator, spoil_json, spoil_text
+from tests.fuzz.sigmf_files import IQ_T2, metadata
 from tests.powder_like import write_no_tx_like, write_powder_like
 
 STATIONS_CSV = b"name,latitude,longitude,altitude_m\nhill,45.0,7.0,300\nroof,45.1,7.1,\n"
@@ -28,6 +29,7 @@ RECORDINGS_CSV = (
     b"a,2026-03-01T12:00:00Z,45.05,7.05,145e6,hill,hill.npy,12000,5e-8,,100\n"
     b"a,2026-03-01T12:00:00Z,45.05,7.05,145e6,roof,roof.npy,12000,,-70.5,100\n"
 )
+OF_SIGMF_CSV = RECORDINGS_CSV.replace(b"hill.npy", b"hill.sigmf-meta").replace(b"roof.npy", b"hill.sigmf-data")
 
 
 def file_in(name: str, read: Callable[[Path], object], prepare: Callable[[Path], object] = lambda folder: None):
@@ -88,6 +90,8 @@ def own_folder(folder: Path) -> None:
     iq_T = np.exp(1j * np.arange(600)).astype(np.complex64)
     for name in ("hill", "roof"):
         (folder / f"{name}.npy").write_bytes(encode_iq(iq_T))
+    (folder / "hill.sigmf-meta").write_bytes(metadata())
+    (folder / "hill.sigmf-data").write_bytes(IQ_T2.tobytes())
     (folder / "stations.csv").write_bytes(STATIONS_CSV)
     (folder / "recordings.csv").write_bytes(RECORDINGS_CSV)
 
@@ -152,7 +156,7 @@ TARGETS = (
     table("stations_csv", lambda: [STATIONS_CSV], file_in("a.csv", read_stations)),
     table("stations_json", lambda: [STATIONS_JSON], file_in("a.json", read_stations), spoil_json),
     table("own_stations", lambda: [STATIONS_CSV], file_in("stations.csv", import_own, own_folder)),
-    table("own_recordings", lambda: [RECORDINGS_CSV], file_in("recordings.csv", import_own, own_folder)),
+    table("own_recordings", lambda: [RECORDINGS_CSV, OF_SIGMF_CSV], file_in("recordings.csv", import_own, own_folder)),
     table("config_yaml", config_seeds, file_in("a.yaml", lambda path: configs.load(str(path)))),
     table("request", request_seeds, open_requests, spoil_json),
 )
