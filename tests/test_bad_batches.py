@@ -19,8 +19,8 @@ from heimdall_jax.training.dataset import HeimdallDataset, fit_domain
 from heimdall_jax.training.spikes import BadStep
 from heimdall_jax.training.step import Trainer
 from heimdall_jax.types import Domain, Sample
-from tests.test_docs import TRAINING as TRAINING_GUIDE
-from tests.test_docs import snippets
+from tests.documentation import TRAINING as TRAINING_GUIDE
+from tests.documentation import snippets
 from tests.training.conftest import ORIGIN, RECEIVERS, Sessions
 from tests.training.small_loop import MODEL, STEPS, TRAINING, make_loop
 

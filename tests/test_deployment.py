@@ -15,10 +15,10 @@ from kiwi_like import write_kiwi_like, write_places
 
 from heimdall_jax.store import open_store
 from tests import platform_like, servers
+from tests.documentation import FENCE, TRAINING, section
 from tests.jobs.workers import until
 from tests.laws import ROOT
 from tests.powder_like import write_powder_like
-from tests.test_docs import FENCE, TRAINING, section
 from tests.test_locating_model import PLACES, delay_s
 
 pytestmark = [pytest.mark.servers, pytest.mark.long, pytest.mark.timeout(1800)]

@@ -3,57 +3,32 @@
 import dataclasses
 import importlib.util
 import re
-import shlex
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import stand_ins
+import tyro
 import yaml
-from onnx import TensorProto, helper, numpy_helper
 
 from heimdall_jax.command import EvaluateArguments, TrainArguments, parse_train
-from heimdall_jax.config import NAMED, Config
+from heimdall_jax.config import NAMED, POWDER, Config, save
 from heimdall_jax.evaluation.summary import bound_of_errors, summarize
-from heimdall_jax.export.bundle import write_bundle
-from heimdall_jax.export.onnx import OPSET, graph_metadata
 from heimdall_jax.export.parity import LIMITS
-from heimdall_jax.export.signature import COVARIANCE_M2, POSITION_DEG, POSITION_M, describe_inputs
-from heimdall_jax.geodesy import degrees_to_local
 from heimdall_jax.launch import Launch
 from heimdall_jax.locating import LocateArguments
-from heimdall_jax.preparation import PrepareArguments
+from heimdall_jax.preparation import PrepareArguments, parse_prepare
 from heimdall_jax.stopping import LOST, STOPPED
+from tests.documentation import FENCE, PAGES, TRAINING, commands, name_of, rows, section, snippets
+from tests.laws import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
-TRAINING = ROOT / "docs" / "TRAINING.md"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FLAG = re.compile(r"--[a-z][\w.-]*")
 FOREIGN = {"--backend-store-uri", "--pool", "--concurrency", "--loglevel", "--flink-master"}
 """Flags of other programs that the pages name."""
-
-
-def snippets(page: Path, language: str) -> list[str]:
-    return [body for kind, body in FENCE.findall(page.read_text(encoding="utf-8")) if kind == language]
-
-
-def section(page: Path, title: str) -> str:
-    """The text under a `##` heading, up to the next."""
-    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", page.read_text(encoding="utf-8"), re.M | re.S)
-    assert found, f"{page.name} has no section {title!r}"
-    return found.group(1)
-
-
-def rows(text: str) -> list[list[str]]:
-    """Cells of every table row."""
-    return [
-        [cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| ")
-    ]
 
 
 def leaves(config: Any, where: str = "") -> Iterator[tuple[str, Any]]:
@@ -100,7 +75,7 @@ def broken_links(page: Path) -> list[str]:
     return broken
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_resolve(page):
     assert broken_links(page) == []
 
@@ -126,6 +101,7 @@ def script_arguments(name: str) -> type:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where tyro looks for the docstrings of its fields
     spec.loader.exec_module(module)
     return module.Arguments
 
@@ -144,27 +120,54 @@ def test_every_script_is_known_here():
     assert FLAGS.keys() == {path.name for path in (ROOT / "scripts").glob("*.py")}
 
 
-def unknown_flags(command: str) -> list[str]:
-    """Flags of one shell command line that its script does not take; other programs' commands are left alone."""
-    words = shlex.split(command, comments=True)
-    script = next((Path(word).name for word in words if word.startswith("scripts/")), None)
-    if script is None:
-        return []
-    flags = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
-    return [flag for flag in flags if flag not in FLAGS[script]]
+PARSERS: dict[str, Callable[[list[str]], Any]] = {
+    "train.py": parse_train,
+    "evaluate.py": lambda words: tyro.cli(EvaluateArguments, args=words),
+    "prepare_data.py": parse_prepare,
+    "locate.py": lambda words: tyro.cli(LocateArguments, args=words),
+    "validate_export.py": lambda words: tyro.cli(script_arguments("validate_export"), args=words),
+    "bench.py": lambda words: tyro.cli(script_arguments("bench"), args=words),
+}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_name_scripts_and_flags_that_exist(page):
-    commands = [part for body in snippets(page, "sh") for line in body.splitlines() for part in line.split("&&")]
-    assert [(command, bad) for command in commands if (bad := unknown_flags(command))] == []
+def parse(words: list[str]) -> str | None:
+    """Let its script's own parser read a command; gives the script's name, None for other programs' commands."""
+    if words[0] != "python" or not words[1].startswith("scripts/"):
+        return None
+    script = Path(words[1]).name
+    PARSERS[script](words[2:])
+    return script
+
+
+@pytest.fixture
+def in_a_users_folder(tmp_path, monkeypatch):
+    """Where the files are that a parser reads: the guide's own YAML, and a run's config."""
+    (tmp_path / "RUN").mkdir()
+    save(POWDER, tmp_path / "RUN" / "config.yaml")
+    (tmp_path / "my.yaml").write_text(snippets(ROOT / "docs" / "how-to" / "own-model.md", "yaml")[0])
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_are_what_the_scripts_take(page, in_a_users_folder):
+    for words in commands(page):
+        parse(["1" if word == "I" else word for word in words])  # I: the number of a process
     text = page.read_text(encoding="utf-8")
-    gone = {path for path in re.findall(r"\b(?:scripts|tests|docs)/[\w/]+\.\w+", text) if not (ROOT / path).exists()}
-    assert gone == set()
+    paths = re.findall(r"(?<![\w/])(?:scripts|tests|docs)/[\w/]+\.\w+", text)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
     known = set().union(*FLAGS.values(), FOREIGN)
     inline = {flag for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)) for flag in FLAG.findall(code)}
     sections = {f"--{name.partition('.')[0]}.name" for name, _ in leaves(Config())}
     assert {f for f in inline if f.replace("_", "-") not in known} - sections - {"--section.name"} == set()
+
+
+def test_a_wrong_command_is_found(capsys):
+    assert parse(["python", "scripts/train.py", "--training.batch_size", "8", "--training.epochs=3"]) == "train.py"
+    assert parse(["pip", "install", "--anything"]) is None
+    for wrong in ("train.py --training.epoch=3", "evaluate.py RUN --resume", "validate_export.py"):
+        with pytest.raises(SystemExit):
+            parse(f"python scripts/{wrong}".split())
+    assert "--training.epoch" in capsys.readouterr().err
 
 
 def test_the_jobset_starts_what_train_py_takes_and_ends_only_for_errors():
@@ -180,77 +183,6 @@ def test_the_jobset_starts_what_train_py_takes_and_ends_only_for_errors():
     (rule,) = hosts["podFailurePolicy"]["rules"]
     assert not {LOST, STOPPED + signal.SIGTERM, STOPPED + signal.SIGKILL} & set(rule["onExitCodes"]["values"])
     assert rule["onExitCodes"]["containerName"] == container["name"]
-
-
-def test_an_unknown_flag_is_found():
-    assert unknown_flags("python scripts/train.py --training.batch_size 8 --training.epoch=3") == ["--training.epoch"]
-    assert unknown_flags("python scripts/evaluate.py RUN --resume") == ["--resume"]
-    assert unknown_flags("pip install --anything") == []
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_snippets_compile(page):
-    for body in snippets(page, "python"):
-        compile(body, page.name, "exec")
-
-
-def snippet(word: str) -> str:
-    (body,) = [body for body in snippets(TRAINING, "python") if word in body]
-    return body
-
-
-def test_the_feature_snippet_is_right():
-    """A tone below the carrier is strongest in the lower half of the bands: rows 0 to 63 are negative frequencies."""
-    body = snippet("compute_mfcc")
-    told = int(re.findall(r"strongest in row (\d+)", body)[0])
-    names: dict[str, Any] = {}
-    exec(compile(body, TRAINING.name, "exec"), names)
-    assert names["mel_db"].shape == (128, 32)
-    assert names["mfcc_db"].shape == (13, 32)
-    np.testing.assert_array_equal(np.argmax(names["mel_db"], axis=0), told)
-    assert told < 64
-
-
-def write_centroid_bundle(folder: Path) -> None:
-    """A bundle whose graph, written by hand, gives the receivers' mean place and a sigma of 100 m: no tracing."""
-    samples = stand_ins.set_samples()
-    inputs = describe_inputs(stand_ins.SET_NAMES, samples, dynamic_receivers=True)
-    outputs = (POSITION_M, POSITION_DEG, COVARIANCE_M2)
-    one, both = (numpy_helper.from_array(np.array(axes), f"axes{len(axes)}") for axes in ([1], [1, 2]))
-    variance = numpy_helper.from_array(np.eye(2, dtype=np.float32) * 100**2, "variance")
-    nodes = [
-        helper.make_node("ReduceMean", ["receiver_m", one.name], ["position_m"], keepdims=0),
-        helper.make_node("Cast", ["position_m"], ["position_deg"], to=TensorProto.DOUBLE),
-        helper.make_node("ReduceMean", ["present", one.name], ["share"], keepdims=0),
-        helper.make_node("Unsqueeze", ["share", both.name], ["shares"]),
-        helper.make_node("Mul", ["shares", variance.name], ["covariance_m2"]),
-    ]
-    infos = [
-        [
-            helper.make_tensor_value_info(it.name, helper.np_dtype_to_tensor_dtype(np.dtype(it.dtype)), it.shape)
-            for it in tensors
-        ]
-        for tensors in (inputs, outputs)
-    ]
-    graph = helper.make_graph(nodes, "centroid", infos[0], infos[1], [one, both, variance])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    helper.set_model_props(model, graph_metadata(inputs, outputs, stand_ins.DOMAIN))
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
-    options = {"opset": OPSET, "domain": stand_ins.DOMAIN, "config": Config(), "parity": {}}
-    write_bundle(folder / "model.onnx", inputs=inputs, outputs=outputs, **options)
-
-
-def test_the_serving_snippet_runs(tmp_path, monkeypatch, capsys):
-    (tmp_path / "runs" / "RUN").mkdir(parents=True)
-    write_centroid_bundle(tmp_path / "runs" / "RUN")
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(compile(snippet("receiver_inputs"), TRAINING.name, "exec"), names)
-    places_m = degrees_to_local(names["session"].receiver_deg_RE, stand_ins.DOMAIN.origin_deg)
-    np.testing.assert_allclose(names["fixes"].position_m[0], places_m.mean(axis=0), rtol=1e-6)
-    said = capsys.readouterr().out
-    assert "latitude, longitude: [" in said
-    assert "sigma east, north in metres: [100. 100.]" in said
 
 
 def test_messages_in_troubleshooting_are_the_codes():
