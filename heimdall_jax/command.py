@@ -17,57 +17,80 @@ import tyro
 
 from heimdall_jax import config as configs
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
+from heimdall_jax.flags import HELP, HELP_SETTINGS, flag, parse
 from heimdall_jax.launch import Launch
+from heimdall_jax.progress import watched
 from heimdall_jax.stopping import STOPPED, Stop
 
 FAILED = 1
 
 
 @dataclass(frozen=True)
-class TrainArguments:
+class TrainFlags:
     """Train a model, evaluate it, export it to ONNX and record it; everything goes into one run folder.
 
-    Examples: train.py · train.py --config powder --data FOLDER --split time · train.py --out RUN --resume ·
-    train.py --catalogue postgresql://USER@HOST/DATABASE --objects s3://heimdall-raw-iq · train.py --out RUN --sync
+    Settings are flags, too: --seed 1, --training.epochs 5; --help-settings lists them all.
+
+    Example: train.py --config powder --data FOLDER --split time --out RUN
     """
 
-    settings: Annotated[configs.Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
     config: str = "simulation"
-    """Named config (simulation, simulation_long, spectrogram, powder) or a YAML file; its fields can be set below."""
-    data: Annotated[str | None, tyro.conf.arg(name="data", metavar="PATH")] = None
-    """Data set's folder or file (short for --data.path)."""
-    catalogue: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
-    """Catalogue of approved sessions: its database's URL or its folder (short for --data.source catalogue --data)."""
-    objects: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
-    """Store of the catalogue's recordings, as s3://bucket (short for --data.objects)."""
-    split: str | None = None
-    """random, time, block, block1 to block4, none or a JSON file (short for --data.split)."""
-    out: Path | None = None
-    """Run folder; by default a new one under runs/."""
-    seeds: int | None = None
-    """Make so many runs, OUT/seed-N, with seeds from --seed on; those that are finished are left as they are."""
+    """Named config (simulation, simulation_long, spectrogram, power, powder, powder_map) or a YAML file."""
+    data: Annotated[str | None, flag("PATH", "config's")] = None
+    """Data set's folder or file."""
+    catalogue: Annotated[str | None, flag("URL")] = None
+    """Approved sessions to train on: a database's URL or a folder."""
+    objects: Annotated[str | None, flag("URL", "config's")] = None
+    """Store of the catalogue's recordings, as s3://bucket."""
+    split: Annotated[str | None, flag("NAME", "config's")] = None
+    """random, time, block, block1 to block4, none or a JSON file."""
+    out: Annotated[Path | None, flag("RUN", "a new one under runs/")] = None
+    """Run folder."""
+    seeds: Annotated[int | None, flag("COUNT")] = None
+    """Make so many runs, OUT/seed-N; finished ones stay as they are."""
     resume: bool = False
-    """Continue the run in --out from its last checkpoint, with its own config; with --seeds, those that stopped."""
+    """Continue the run in --out from its last checkpoint."""
     auto_resume: bool = False
-    """Begin the run in --out, or continue it where there is one: for schedulers, which repeat one command."""
+    """Begin the run in --out, or continue it: for schedulers."""
     distributed: bool = False
-    """This is one of several processes, on as many hosts; JAX finds the others (SLURM, TPU, MPI, Kubernetes)."""
-    coordinator_address: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
-    """Of process 0, where JAX does not find it; with --num-processes and --process-id."""
-    num_processes: int | None = None
-    """Of the training, each started with the same command on its host."""
-    process_id: int | None = None
-    """Of this one, from 0; process 0 alone evaluates, exports and tracks."""
+    """One of several processes; JAX finds the others (SLURM, TPU, MPI)."""
+    coordinator_address: Annotated[str | None, flag("HOST:PORT", "found by JAX")] = None
+    """Of process 0; with --num-processes and --process-id."""
+    num_processes: Annotated[int | None, flag("COUNT", "found by JAX")] = None
+    """Of the training, each started with the same command."""
+    process_id: Annotated[int | None, flag("INDEX", "found by JAX")] = None
+    """Of this one, from 0, which alone evaluates and exports."""
     sync: bool = False
-    """Train nothing: deliver to MLflow what the run in --out could not while its server was away."""
+    """Only deliver to MLflow what it did not take of the run in --out."""
+    json: bool = False
+    """Print one JSON object: run, model, version and metrics."""
     debug: bool = False
     """Run without jit so that breakpoints work, and show tracebacks."""
+    help_settings: bool = False
+    """List every setting with its default, and exit."""
 
     @property
     def launch(self) -> Launch | None:
         """How this process joins others; None where it is alone."""
         given = self.coordinator_address, self.num_processes, self.process_id
         return Launch(*given) if self.distributed or any(value is not None for value in given) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArguments(TrainFlags):
+    """The same with every setting."""
+
+    settings: Annotated[configs.Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of train.py, with the defaults of --config; as YAML, a config file. Units end the names.
+
+    Example: train.py --config powder --training.epochs 5 --data.limit 200
+    """
+
+    settings: Annotated[configs.Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
 
 
 @dataclass(frozen=True)
@@ -105,7 +128,7 @@ def parse_train(arguments: list[str]) -> TrainArguments:
     Raises:
         ConfigError: The config is unknown or wrong; `--objects` without a catalogue, `--data` with one, or `--sync`
             without its run.
-        SystemExit: Code 2, the flags are wrong (usage is printed), or 0 after --help.
+        SystemExit: Code 2, the flags are wrong, or 0 after help was printed.
     """
     base = configs.load(_value_of(arguments, "--config") or "simulation")
     out = _value_of(arguments, "--out")
@@ -115,7 +138,11 @@ def parse_train(arguments: list[str]) -> TrainArguments:
         and (saved := _saved_configs(Path(out)))
     ):
         base = configs.load(str(saved[0]))
-    parsed = tyro.cli(TrainArguments, args=arguments, default=TrainArguments(settings=base))
+    if HELP_SETTINGS in arguments:
+        parse(Settings, HELP[:1], default=Settings(base))
+    if set(HELP) & set(arguments):
+        parse(TrainFlags, HELP[:1])
+    parsed = parse(TrainArguments, arguments, default=TrainArguments(settings=base))
     if parsed.sync and (parsed.out is None or parsed.resume or parsed.seeds is not None):
         cure = "Give --out RUN --sync alone; --resume delivers, too."
         got = "no --out" if parsed.out is None else "--resume or --seeds"
@@ -150,6 +177,8 @@ def run_script(
 ) -> int:
     """Run a script's action on the command line; the exit code: 0, 1 with one line, 2 usage, 130 or 143 stopped.
 
+    Progress goes to standard error.
+
     Args:
         action: Takes the arguments.
         after_stop: What a user who stopped it can do then.
@@ -159,17 +188,43 @@ def run_script(
     if "--debug" not in arguments:
         quieten()
     try:
-        with (stop or Stop()).listening():
+        with (stop or Stop()).listening(), watched(_LateDisplay()):
             action(arguments)
+            sys.stdout.flush()
     except HeimdallError as error:
         if "--debug" in arguments:
             raise
         print(f"error: {error}", file=sys.stderr)
         return FAILED
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return STOPPED + signal.SIGPIPE
     except KeyboardInterrupt as stopped:
         print(f"stopped; {after_stop}", file=sys.stderr)
         return STOPPED + (stopped.args[0] if stopped.args else signal.SIGINT)
     return 0
+
+
+class _LateDisplay:
+    """A display that is made when there is something to show: rich takes longer to import than --help may."""
+
+    def __init__(self) -> None:
+        self._display: Any = None
+
+    def tell(self, work: str, done: int = 0, total: int | None = None, unit: str = "") -> None:
+        """See `progress.Watcher`."""
+        if self._display is None:
+            from rich.console import Console
+
+            from heimdall_jax.display import Display
+
+            self._display = Display(Console(stderr=True))
+        self._display.tell(work, done, total, unit)
+
+    def pause(self) -> None:
+        """See `progress.Watcher`."""
+        if self._display is not None:
+            self._display.pause()
 
 
 def quieten() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +51,10 @@ class Validated(NamedTuple):
 
     parity: Report
     smaller: tuple[Smaller, ...]
+
+    def to_tree(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {"parity": self.parity.to_tree(), "smaller": [asdict(entry) for entry in self.smaller]}
 
 
 def deliver(

@@ -20,7 +20,8 @@ from heimdall_jax.revision import code_revision
 from heimdall_jax.run_folder import CONFIG, METRICS, MODEL, is_finished, read_metrics, read_note
 from heimdall_jax.run_lock import locked
 from heimdall_jax.tracking.metric_buffer import TrackerAway
-from heimdall_jax.tracking.mlflow_tracker import open_tracker, tracking_address
+from heimdall_jax.tracking.mlflow_tracker import open_tracker, tracked_at, tracking_address
+from heimdall_jax.tracking.models import registered_version
 from heimdall_jax.tracking.spool import SPOOL, Spool
 from heimdall_jax.tracking.trackers import Tracker
 
@@ -82,6 +83,22 @@ def describe(metrics: Mapping[str, Any], manifest: Manifest, revision: str) -> d
     told |= {"error_mean_interval_m": metrics.get("error_interval_m"), "git_revision": revision, "parity": largest}
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
     return {key: text for key, text in texts.items() if told[key] is not None}
+
+
+def summary(folder: Path, tracking: TrackingConfig) -> dict[str, Any]:
+    """A finished run for machines: `run`, `model`, the registered `name` and `version`, and `metrics`.
+
+    The first two are paths, the last are the contents of `metrics.json`; the version is None where none is registered.
+
+    Raises:
+        HeimdallError: The run's files are not whole, or its tracker does not answer.
+    """
+    run_id, version = read_note(folder).run_id, None
+    if tracking.enabled and run_id:
+        digest = read_bundle(folder / MODEL).manifest.sha256
+        version = registered_version(run_id, digest, tracking.registered_name, tracked_at(tracking, folder))
+    told = {"run": str(folder), "model": str(folder / MODEL), "name": tracking.registered_name, "version": version}
+    return told | {"metrics": read_metrics(folder)}
 
 
 def undelivered(folder: Path, error: TrackerAway) -> StorageError:

@@ -17,7 +17,7 @@ from heimdall_jax.config import Config
 from heimdall_jax.datasets import Data, load_data, load_test_data
 from heimdall_jax.delivery import Delivered, deliver
 from heimdall_jax.detecting import measure_detection
-from heimdall_jax.display import Display, Listener
+from heimdall_jax.display import Display, Listener, beside
 from heimdall_jax.doubts import with_doubts
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.evaluation.figures import error_against_clock
@@ -66,7 +66,8 @@ def train(
         config: Everything the run depends on.
         out: Run folder; must not hold a run unless `resume`.
         resume: Continue the run in `out` from its last checkpoint, to the result of one that never stopped.
-        console: Where progress and the closing table go; standard output if None.
+        console: Where progress and the closing table go; if None, progress on standard error, unless standard output is
+            a terminal, and the rest there.
         stop: Asked once a step whether to stop; without, only an interrupt stops it.
         listener: Is told the progress that a person sees.
         hosts: This process's place among several: all of them train, the first does the rest and writes the folder.
@@ -79,13 +80,13 @@ def train(
             when the run is whole in its folder, but its tracker did not take all of it.
         KeyboardInterrupt: It was stopped, and can be resumed from the step it was in.
     """
-    console = console or Console()
+    seen, console = _consoles(console)
     if hosts is not None and hosts.index > 0:
         return _follow(config, out, stop or Stop(), hosts)
     check_publishing(config)
     begin(config, out, resume=resume)
     remember_compilations(out.parent)
-    with locked(out), Display(console, config.training.batch_size, listener) as display:
+    with locked(out), Display(seen, config.training.batch_size, listener) as display:
         tracker = open_tracker(config.tracking, out)
         data = with_doubts(load_data(config, cache=_cache(config, out), progress=display.reading))
         _report(console, data)
@@ -161,7 +162,7 @@ def evaluate(
         conditions: Also measure a simulated run that reads times at each clock, on so many transmissions each.
         faults: Also measure what one failing receiver costs a radio map run, with and without a watch on receivers.
         report: Also draw figures and write a page of them, and store both with the tracked run.
-        console: Where progress and the table go; standard output if None.
+        console: As for `train`.
 
     Returns:
         The contents of `metrics.json`.
@@ -169,10 +170,10 @@ def evaluate(
     Raises:
         HeimdallError: One of its children, with the cure.
     """
-    console, run = console or Console(), open_run(folder)
+    (seen, console), run = _consoles(console), open_run(folder)
     asked = _asked(run.config, path=data_path, objects=objects, split=split)
     remember_compilations(folder.parent)
-    with Display(console, run.config.training.batch_size) as display:
+    with Display(seen, run.config.training.batch_size) as display:
         cache = _cache(run.config, folder)
         data = with_doubts(load_test_data(asked, run.domain, cache=cache, progress=display.reading))
         _report(console, data)
@@ -181,7 +182,7 @@ def evaluate(
         assessment.metrics.update(measure_detection(run, asked, data, own=own))
         rows = None
         if conditions is not None:
-            rows = measure_conditions(run, own, conditions, cache=cache, progress=display.reading)
+            rows = measure_conditions(run, own, conditions, cache=cache)
     elsewhere = "" if data_path is None and split is None else f"{Path(asked.data.path).name}-{data.split}"
     out = out or (folder / "evaluations" / elsewhere if elsewhere else folder)
     metrics, files = assessment.metrics, {"metrics": out / METRICS}
@@ -195,7 +196,7 @@ def evaluate(
     if rows is not None:
         _tell_conditions(rows, out, console)
     if faults:
-        _measure_faults(run, data, out, console)
+        _measure_faults(run, data, out, console, seen)
     return metrics
 
 
@@ -206,9 +207,9 @@ def _tell_conditions(rows: list[dict[str, Any]], out: Path, console: Console) ->
     console.print(conditions_table(rows))
 
 
-def _measure_faults(run: Run, data: Data, out: Path, console: Console) -> None:
+def _measure_faults(run: Run, data: Data, out: Path, console: Console, seen: Console) -> None:
     """Into `faults.json` and a table."""
-    with Display(console, run.config.training.batch_size) as display:
+    with Display(seen, run.config.training.batch_size) as display:
         measured = measure_faults(run, data, progress=display.failing)
     write_metrics(out / FAULTS, measured)
     console.print(faults_table(measured))
@@ -227,6 +228,12 @@ def _asked(config: Config, **asked: str | None) -> Config:
         cure = "Give the catalogue's database as --data, too."
         raise ConfigError(explain("--objects", got=repr(data.objects), allowed="with a catalogue", cure=cure))
     return dataclasses.replace(config, data=data)
+
+
+def _consoles(given: Console | None) -> tuple[Console, Console]:
+    """Where progress goes, and where results do."""
+    console = given or Console()
+    return given or beside(console), console
 
 
 def _report(console: Console, data: Data) -> None:

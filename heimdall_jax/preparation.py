@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, cast
 
-import tyro
-
 from heimdall_jax import config as configs
 from heimdall_jax.config import Config
 from heimdall_jax.credentials import refuse_secret
 from heimdall_jax.errors import ConfigError, explain
+from heimdall_jax.flags import flag, parse
 from heimdall_jax.sources.approved import prepare_approved
 from heimdall_jax.sources.own_recordings import import_recordings
 from heimdall_jax.sources.prepared import SplitName, prepare, prepare_powder
@@ -25,33 +24,33 @@ from heimdall_jax.sources.splits import SPLITS
 class PrepareArguments:
     """Write data once for many runs.
 
-    Examples: prepare_data.py --out SET · prepare_data.py --config powder --data FOLDER --split time --out SET ·
-    prepare_data.py --recordings FOLDER --out CATALOGUE · prepare_data.py --sigmf 20 --out FOLDER ·
-    prepare_data.py --catalogue postgresql://HOST/DATABASE --objects s3://BUCKET --out SET
+    Example: prepare_data.py --recordings FOLDER --out CATALOGUE
     """
 
     out: Path
     """Folder to write; train from it with --data.source prepared (or catalogue) --data OUT."""
     config: str = "simulation"
     """Named config (simulation, powder) or a YAML file that names the data."""
-    data: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
+    data: Annotated[str | None, flag("PATH", "config's")] = None
     """POWDER's folder or file."""
-    split: str | None = None
-    """random, time, block, block1 to block4 or none: how POWDER is split; without block1 to block4, a catalogue."""
-    limit: int | None = None
+    split: Annotated[str | None, flag("NAME", "config's")] = None
+    """random, time, block, none, or of POWDER block1 to block4: how the data is split."""
+    limit: Annotated[int | None, flag("COUNT", "all")] = None
     """Prepare at most this many training transmissions."""
-    recordings: Path | None = None
+    recordings: Annotated[Path | None, flag("FOLDER")] = None
     """Folder with one's own stations.csv, recordings.csv and .npy or SigMF files, to become a catalogue."""
-    sigmf: Annotated[int | None, tyro.conf.arg(metavar="COUNT")] = None
+    sigmf: Annotated[int | None, flag("COUNT")] = None
     """Write so many test transmissions of the config's simulated world as SigMF collections."""
-    catalogue: Annotated[str | None, tyro.conf.arg(metavar="URL|FOLDER")] = None
+    catalogue: Annotated[str | None, flag("URL|FOLDER")] = None
     """Catalogue whose approved sessions --out shall hold; run again, only new and changed ones are read."""
-    objects: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
-    """Store of the recordings of a catalogue at a URL; s3://heimdall-raw-iq by default."""
-    runner: str | None = None
+    objects: Annotated[str | None, flag("URL", "s3://heimdall-raw-iq")] = None
+    """Store of the recordings of a catalogue at a URL."""
+    runner: Annotated[str | None, flag("NAME", "none, TFDS writes alone")] = None
     """Apache Beam's runner that writes a catalogue's sessions: direct, FlinkRunner, SparkRunner, DataflowRunner."""
-    runner_options: str = ""
+    runner_options: Annotated[str, flag("OPTIONS")] = ""
     """Options of the runner in one string, as "--flink_master=HOST:8081 --parallelism=8"."""
+    json: bool = False
+    """Print one JSON object: the folder, and what was written."""
     debug: bool = False
     """Show tracebacks."""
 
@@ -60,7 +59,7 @@ def parse_prepare(arguments: list[str]) -> PrepareArguments:
     """The script's flags; those in `--runner-options` begin with hyphens, too, and are one value.
 
     Raises:
-        SystemExit: Code 2, the flags are wrong (usage is printed), or 0 after --help.
+        SystemExit: Code 2, the flags are wrong, or 0 after --help.
     """
     joined: list[str] = []
     for argument in arguments:
@@ -68,7 +67,7 @@ def parse_prepare(arguments: list[str]) -> PrepareArguments:
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)
-    return tyro.cli(PrepareArguments, args=joined)
+    return parse(PrepareArguments, joined)
 
 
 def prepare_data(arguments: PrepareArguments) -> str:

@@ -46,6 +46,12 @@ def watched(watcher: Watcher) -> Iterator[None]:
         _watching.remove(watcher)
 
 
+def pause() -> None:
+    """Leave the terminal to results that are about to be printed."""
+    for watcher in _watching[-1:]:
+        watcher.pause()
+
+
 def tell(work: str, done: int = 0, total: int | None = None, unit: str = "") -> None:
     """Say how far work is.
 

@@ -1,12 +1,15 @@
+#!/usr/bin/env python3
 """Measure speed beside peers: `bench.py --help`."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from heimdall_jax.command import leave, run_script
+from heimdall_jax.flags import flag, parse
 
 
 @dataclass(frozen=True)
@@ -14,13 +17,16 @@ class Arguments:
     """Time features, training, input, inference and startup, each beside its peers in the same rounds.
 
     Peers need the extra `bench` (torch and librosa); a line without its peer says why. Nothing else should run.
-    Examples: bench.py · bench.py train --json out.json
+
+    Example: bench.py train --out speed.json
     """
 
     section: tyro.conf.Positional[Literal["features", "train", "input", "infer", "startup", "all"]] = "all"
     """What to time."""
-    json: Path | None = None
-    """File for the results."""
+    out: Annotated[Path | None, flag("FILE")] = None
+    """JSON file for the results."""
+    json: bool = False
+    """Print one JSON object; tables go to standard error."""
     repeats: int = 7
     """Rounds; the medians are reported."""
     debug: bool = False
@@ -29,12 +35,15 @@ class Arguments:
 
 def main(arguments: list[str]) -> None:
     """Parse and measure."""
-    parsed = tyro.cli(Arguments, args=arguments)
+    parsed = parse(Arguments, arguments)
     from rich.console import Console
 
     from heimdall_jax.benchmarks.sections import bench
+    from heimdall_jax.benchmarks.table import speed_tree
 
-    bench(parsed.section, repeats=parsed.repeats, out=parsed.json, console=Console())
+    results = bench(parsed.section, repeats=parsed.repeats, out=parsed.out, console=Console(stderr=parsed.json))
+    if parsed.json:
+        print(json.dumps(speed_tree(results)))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
+#!/usr/bin/env python3
 """Measure a trained model: `evaluate.py --help`."""
 
-import tyro
-
 from heimdall_jax.command import EvaluateArguments, leave, run_script
+from heimdall_jax.flags import parse
 
 
 def main(arguments: list[str]) -> None:
     """Parse and evaluate."""
-    parsed = tyro.cli(EvaluateArguments, args=arguments)
+    parsed = parse(EvaluateArguments, arguments)
     from heimdall_jax.seeds import evaluate_runs
 
     evaluate_runs(

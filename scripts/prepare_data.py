@@ -1,4 +1,7 @@
+#!/usr/bin/env python3
 """Write data once for many runs: `prepare_data.py --help`."""
+
+import json
 
 from heimdall_jax.command import leave, run_script
 
@@ -7,7 +10,9 @@ def main(arguments: list[str]) -> None:
     """Parse and prepare."""
     from heimdall_jax.preparation import parse_prepare, prepare_data
 
-    print(prepare_data(parse_prepare(arguments)))
+    parsed = parse_prepare(arguments)
+    said = prepare_data(parsed)
+    print(json.dumps({"out": str(parsed.out), "written": said}) if parsed.json else said)
 
 
 if __name__ == "__main__":

@@ -1,55 +1,60 @@
+#!/usr/bin/env python3
 """Prove that a run's model.onnx is its checkpoint's export and agrees with JAX: `validate_export.py --help`."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from heimdall_jax.command import leave, run_script
+from heimdall_jax.flags import flag, parse
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Check a run's exported model: manifest, every weight to the bit, ONNX Runtime against JAX, and smaller files.
+    """Check a run's exported model: manifest, every weight to the bit, ONNX Runtime against JAX (metres), smaller files.
 
-    Exit code 0 and a table of errors, or 1 and the reason. With --publish the model is published if all is well.
-
-    Examples: validate_export.py RUN/model.onnx · validate_export.py RUN --publish s3://heimdall-models
+    Example: validate_export.py RUN/model.onnx --publish s3://heimdall-models
     """
 
     model: tyro.conf.Positional[Path]
     """model.onnx in the run folder that train.py left, or that folder."""
-    publish: str | None = None
+    publish: Annotated[str | None, flag("STORE")] = None
     """Then publish the model in this store: s3://heimdall-models or a folder."""
-    name: str | None = None
-    """To publish under; by default the run's tracking.registered_name."""
-    version: str | None = None
-    """To publish as; by default the number in the registry at the run's tracking.uri, else one made of the content."""
+    name: Annotated[str | None, flag("NAME", "the run's tracking.registered_name")] = None
+    """To publish under."""
+    version: Annotated[str | None, flag("VERSION", "the registry's number, else made of the content")] = None
+    """To publish as; the registry is the one at the run's tracking.uri."""
+    json: bool = False
+    """Print one JSON object: model, parity, smaller files and what was published."""
     debug: bool = False
     """Show tracebacks."""
 
 
 def main(arguments: list[str]) -> None:
     """Parse and validate."""
-    parsed = tyro.cli(Arguments, args=arguments)
+    parsed = parse(Arguments, arguments)
     from rich.console import Console
 
+    from heimdall_jax import progress
     from heimdall_jax.delivery import validate_export
-    from heimdall_jax.export.table import parity_table, smaller_table
+    from heimdall_jax.export.table import validation_tables
     from heimdall_jax.publishing import in_words, publish_run
 
-    console = Console()
-    validated = validate_export(parsed.model)
-    console.print(parity_table(validated.parity))
-    if validated.smaller:
-        console.print(smaller_table(validated.smaller))
-    console.print(
-        f"{parsed.model}: model.onnx is its run's checkpoint, weight by weight.", highlight=False, soft_wrap=True
-    )
+    validated, told = validate_export(parsed.model), {}
+    words = f"{parsed.model}: model.onnx is its run's checkpoint, weight by weight."
     if parsed.publish is not None:
         folder = parsed.model if parsed.model.is_dir() else parsed.model.parent
         published = publish_run(folder, parsed.publish, name=parsed.name, version=parsed.version)
-        console.print(in_words(published, parsed.publish), highlight=False, soft_wrap=True)
+        told, words = {"published": asdict(published)}, f"{words}\n{in_words(published, parsed.publish)}"
+    progress.pause()
+    console = Console(stderr=parsed.json)
+    console.print(validation_tables(validated.parity, validated.smaller))
+    console.print(words, highlight=False, soft_wrap=True)
+    if parsed.json:
+        print(json.dumps({"model": str(parsed.model), **validated.to_tree(), **told}))
 
 
 if __name__ == "__main__":

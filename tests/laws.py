@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "outside": {"errors"},
     "patience": {"errors"},
     "progress": set(),
+    "flags": {"errors"},
     "credentials": {"errors"},
     "stopping": set(),
     "launch": set(),
@@ -97,7 +98,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "locating_model": EVERYTHING,
     "run": EVERYTHING,
     "benchmarks": EVERYTHING,
-    "command": BASE | {"pipeline", "launch", "display"},
+    "command": BASE | {"pipeline", "launch", "display", "flags"},
     "jobs": BASE
     | {"pipeline", "delivery", "publishing", "run", "run_folder", "run_lock", "export", "registry"}
     | {"command", "store", "trees"},

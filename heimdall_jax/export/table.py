@@ -37,6 +37,11 @@ def parity_table(report: Report) -> Table:
     return table
 
 
+def validation_tables(report: Report, entries: Sequence[Smaller]) -> Group:
+    """Both tables below; without the second where no smaller file was asked for."""
+    return Group(parity_table(report), *([smaller_table(entries)] if entries else []))
+
+
 def smaller_table(entries: Sequence[Smaller]) -> Group:
     """What each smaller file is worth beside the float32 one, then why one was refused."""
     table = Table("", "MB", "mean", "median", "growth", "in 68 %", "off by", "", box=SIMPLE, padding=(0, 1))

@@ -101,8 +101,7 @@ def _answer(request: TrainRequest | RunRequest, outlet: Outlet, stop: Stop) -> A
     if isinstance(request, ExportRequest):
         from heimdall_jax.delivery import validate_export
 
-        validated = validate_export(folder)
-        return {"parity": validated.parity.to_tree(), "smaller": [asdict(entry) for entry in validated.smaller]}
+        return validate_export(folder).to_tree()
     assert isinstance(request, PublishRequest)
     from heimdall_jax.publishing import publish_run
 

@@ -177,6 +177,11 @@ def tracking_address(config: TrackingConfig) -> str:
     return address
 
 
+def tracked_at(config: TrackingConfig, run_folder: Path) -> str:
+    """The address of a run's tracker: a server's, or that of SQLite in the folder that holds the run folder."""
+    return tracking_address(config) or f"sqlite:///{run_folder.absolute().parent / DATABASE}"
+
+
 def open_tracker(config: TrackingConfig, run_folder: Path) -> Tracker:
     """The tracker that the config asks for; by default SQLite in the folder that holds the run folder.
 
@@ -208,4 +213,4 @@ def open_tracker(config: TrackingConfig, run_folder: Path) -> Tracker:
         raise StorageError(
             explain("tracking database", got=f"{database}", allowed="SQLite", cure="Move that file away.")
         )
-    return MlflowTracker(f"sqlite:///{database}", config.experiment, (folder / ARTIFACTS).as_uri(), spool)
+    return MlflowTracker(tracked_at(config, run_folder), config.experiment, (folder / ARTIFACTS).as_uri(), spool)
