@@ -14,7 +14,7 @@ from heimdall_jax.flags import flag, parse
 
 @dataclass(frozen=True)
 class Arguments:
-    """Check a run's exported model: manifest, every weight to the bit, ONNX Runtime against JAX (metres), smaller files.
+    """Check a run's exported model: manifest, weights to the bit, ONNX Runtime against JAX (metres), smaller files.
 
     Example: validate_export.py RUN/model.onnx --publish s3://heimdall-models
     """
@@ -26,7 +26,7 @@ class Arguments:
     name: Annotated[str | None, flag("NAME", "the run's tracking.registered_name")] = None
     """To publish under."""
     version: Annotated[str | None, flag("VERSION", "the registry's number, else made of the content")] = None
-    """To publish as; the registry is the one at the run's tracking.uri."""
+    """To publish as."""
     json: bool = False
     """Print one JSON object: model, parity, smaller files and what was published."""
     debug: bool = False
@@ -43,14 +43,13 @@ def main(arguments: list[str]) -> None:
     from heimdall_jax.export.table import validation_tables
     from heimdall_jax.publishing import in_words, publish_run
 
-    validated, told = validate_export(parsed.model), {}
+    console, validated, told = Console(stderr=parsed.json), validate_export(parsed.model), {}
     words = f"{parsed.model}: model.onnx is its run's checkpoint, weight by weight."
     if parsed.publish is not None:
         folder = parsed.model if parsed.model.is_dir() else parsed.model.parent
         published = publish_run(folder, parsed.publish, name=parsed.name, version=parsed.version)
         told, words = {"published": asdict(published)}, f"{words}\n{in_words(published, parsed.publish)}"
     progress.pause()
-    console = Console(stderr=parsed.json)
     console.print(validation_tables(validated.parity, validated.smaller))
     console.print(words, highlight=False, soft_wrap=True)
     if parsed.json:
