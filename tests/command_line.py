@@ -28,6 +28,7 @@ class CommandLine:
     def run(self, script: str, *flags: object) -> tuple[int, str]:
         """Exit code and standard error."""
         self._monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, flags)])
+        self._monkeypatch.setenv("CI", "true")  # short work says nothing there
         self._capsys.readouterr()
         code = run_script(main_of(script))
         return code, self._capsys.readouterr().err
