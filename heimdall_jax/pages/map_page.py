@@ -2,86 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
-from jaxtyping import Float64
-from numpy import ndarray
+import numpy as np
+
+from heimdall_jax.errors import DataError, explain
+from heimdall_jax.evaluation.fix_words import in_words
+from heimdall_jax.pages import map_words
+from heimdall_jax.pages.map_ground import Ground, check_tiles, ground_of, keep_bar_free
+from heimdall_jax.pages.map_labels import Labels
+from heimdall_jax.pages.map_marks import REGIONS, Marks, bands_deg, marks_of, outline_deg, place_of
+from heimdall_jax.pages.map_picture import FixPicture, Heat, MapCurve, MapReceiver
+from heimdall_jax.pages.map_view import HEIGHT, WIDTH, View, view_of
+from heimdall_jax.pages.render import render
+
+__all__ = ["FixPicture", "Heat", "MapCurve", "MapReceiver", "map_page"]
+CLOSER = 0.45
+"""A view is drawn beside a wider one if it is at most this share as wide."""
 
 
-@dataclass(frozen=True)
-class MapReceiver:
-    """A receiver as the map and its table tell it.
-
-    Attributes:
-        name: Written beside its mark.
-        latitude_deg: Of its place.
-        longitude_deg: Of its place.
-        used: Had a part in the fix.
-        note: What it gave, or why it was refused.
-    """
+@dataclass(frozen=True, eq=False)
+class _Map:
+    """One view as the template draws it."""
 
     name: str
-    latitude_deg: float
-    longitude_deg: float
-    used: bool
-    note: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class MapCurve:
-    """Where the transmitter would be by one measurement alone.
-
-    Attributes:
-        kind: A hyperbola is of a pair's difference of arrival times, a ring of one receiver's range.
-        label: Of whom it is, such as "A less B".
-        points_deg: Latitude, longitude of its points, in order.
-    """
-
-    kind: Literal["hyperbola", "ring"]
-    label: str
-    points_deg: Float64[ndarray, "n 2"]
-
-
-@dataclass(frozen=True, eq=False)
-class Heat:
-    """How likely places are, on a regular grid of degrees, ascending; of any scale."""
-
-    latitude_deg_Y: Float64[ndarray, " Y"]
-    longitude_deg_X: Float64[ndarray, " X"]
-    density_YX: Float64[ndarray, "Y X"]
-
-
-@dataclass(frozen=True, eq=False)
-class FixPicture:
-    """What a map shows.
-
-    Attributes:
-        title: Of the page.
-        fix: As `locate.py --json` prints it. Where it says `located: false`, with `reasons` and perhaps `best_guess`,
-            the map says that the place is not known.
-        receivers: All that were given, used or refused.
-        curves: Hyperbolas or rings.
-        heat: Density of the place; None for none.
-    """
-
     title: str
-    fix: Mapping[str, Any]
-    receivers: tuple[MapReceiver, ...]
-    curves: tuple[MapCurve, ...] = ()
-    heat: Heat | None = None
+    alt: str
+    caption: str
+    ground: Ground
+    marks: Marks
 
 
 def map_page(picture: FixPicture, tiles: str | None = None) -> str:
-    """A page that needs nothing beside it and fetches nothing, unless `tiles` asks for it.
+    """A page that needs nothing beside it, works without a script, and fetches nothing unless `tiles` asks for it.
 
     Args:
         picture: What to show.
-        tiles: URL of map tiles with {z}, {x} and {y}, drawn below everything else.
-    """
-    from heimdall_jax.pages.render import render
+        tiles: Address of map tiles with {z}, {x} and {y}, drawn over the coasts; the map is a web map then, else
+            azimuthal equidistant about its middle.
 
+    Raises:
+        ConfigError: `tiles` is no such address.
+        DataError: The density of a heat map is none, or there is neither receiver nor place to show.
+    """
+    host = None if tiles is None else check_tiles(tiles)
+    known = bool(picture.fix.get("located", True))
+    bands = [] if picture.heat is None else bands_deg(picture.heat)
+    views = _views(picture, bands, web=tiles is not None)
     return render(
-        "map.html.jinja", title=picture.title, subtitle="", warnings=[], headlines=[], picture=picture, tiles=tiles
+        "map.html.jinja",
+        title=picture.title,
+        subtitle="Where a transmitter is by what several receivers heard, and how sure that is.",
+        warnings=[] if known else ["I don't know where it is.", *map(str, picture.fix.get("reasons", ()))],
+        headlines=map_words.headlines(picture),
+        maps=_maps(picture, bands, views, tiles),
+        width=WIDTH,
+        height=HEIGHT,
+        known=known,
+        place=place_of(picture.fix),
+        kinds={curve.kind for curve in picture.curves},
+        banded=bool(bands),
+        parts={receiver.used for receiver in picture.receivers},
+        words=in_words({**picture.fix, "notes": []}).splitlines(),
+        sheets=map_words.sheets(picture, bands),
+        notes=[*picture.fix.get("notes", ()), *map_words.beyond(picture, views[0][1])],
+        about=map_words.about(host),
     )
+
+
+def _views(picture: FixPicture, bands: Sequence[Sequence[np.ndarray]], *, web: bool) -> list[tuple[str, View]]:
+    """From the widest to the closest: everything, the receivers used with the region, and the smaller of these two."""
+    place = place_of(picture.fix)
+    everyone = [(r.latitude_deg, r.longitude_deg) for r in picture.receivers]
+    used = [spot for spot, r in zip(everyone, picture.receivers, strict=True) if r.used]
+    region = [] if place is None else [(place["latitude"], place["longitude"])]
+    outline = None if place is None else outline_deg(place, REGIONS[0])
+    region += [] if outline is None else outline.tolist()
+    region += [point for ring in bands[0] for point in ring.tolist()] if bands else []
+    if not everyone and not region:
+        cure = "Give the receivers' places."
+        raise DataError(explain("a map", got="neither receivers nor a place", allowed="one or more", cure=cure))
+    wanted = [("All receivers", everyone + region), ("The receivers used, and the region", used + region)]
+    wanted += [("The region, closer", region), ("The receivers used, closer", used if len(used) > 1 else [])]
+    views = []
+    for title, points in wanted:
+        view = view_of(np.array(points, np.float64), web=web) if points else None
+        if view is not None and (not views or view.width_m <= CLOSER * views[-1][1].width_m):
+            views.append((title, view))
+    return views
+
+
+def _maps(
+    picture: FixPicture, bands: list[list[np.ndarray]], views: Sequence[tuple[str, View]], tiles: str | None
+) -> list[_Map]:
+    maps = []
+    for number, (title, view) in enumerate(views):
+        labels = Labels()
+        keep_bar_free(view, labels)
+        closer = views[number + 1][1] if number + 1 < len(views) else None
+        marks = marks_of(picture, bands, view, labels, closer)
+        ground = ground_of(view, labels, tiles)
+        caption = map_words.caption(picture, view, framed=closer is not None)
+        maps.append(_Map(f"map{number + 1}", title, map_words.alt(picture, view), caption, ground, marks))
+    return maps
