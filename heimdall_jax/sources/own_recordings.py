@@ -28,6 +28,7 @@ from heimdall_jax.sources.rows import Recording
 from heimdall_jax.sources.session_iq import RATE_TOLERANCE, SPAN_TOLERANCE_S
 from heimdall_jax.sources.sigmf import ARCHIVE, DATA, META, read_sigmf
 from heimdall_jax.sources.sigmf_decode import SigmfRecording
+from heimdall_jax.sources.swapped import refuse_swapped_stations, refuse_swapped_transmitter
 from heimdall_jax.types import Station
 
 SHARED = ("start", "latitude", "longitude", "frequency_hz", "sample_rate_hz")
@@ -58,13 +59,14 @@ def import_recordings(folder: str | Path, out: str | Path) -> int:
     sessions: dict[str, list[Row]] = {}
     for row in _rows(root / "recordings.csv", ("session", "station", "file", *SHARED)):
         sessions.setdefault(row["session"], []).append(row)
+    refuse_swapped_stations(list(stations.values()))
     if not sessions:
         raise DataError(explain(str(root / "recordings.csv"), got="no rows", allowed="one or more", cure="Fill it."))
     # All is read once before anything is written, so that a bad row leaves no half of a catalogue.
     for rows in counted(sessions.values(), len(sessions), "checking recordings", "sessions"):
-        _session(rows)
-        for row in rows:
-            _recording(root, row, stations)
+        _, truth_deg, frequency_hz, *_ = _session(rows)
+        heard_at = [_recording(root, row, stations).station for row in rows]
+        refuse_swapped_transmitter(truth_deg, heard_at, frequency_hz, f"session {rows[0]['session']!r}")
     url, store = embedded(out)
     create_catalogue(url)
     for name, rows in counted(sessions.items(), len(sessions), "copying recordings", "sessions"):
