@@ -73,6 +73,7 @@ def assess(run: Run, data: Data, *, own: Data) -> Assessment:
     )
     metrics["fingerprint"] = rows_fingerprint(measured.session_ids, columns["position_m"])
     metrics["n_trained_on"] = len(_learned(run.config, own).intersection(measured.session_ids)) if real else 0
+    metrics["rows"] = own.counts
     if real:
         metrics["baseline_regions"] = _baseline_regions(own, others, columns, origin)
     if run.doubt_m < np.inf:

@@ -57,6 +57,12 @@ class Data:
     world: World | None = None
     test_sessions: SimulatedSessions | None = None
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows of each side."""
+        sides = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: 0 if side is None else len(side) for name, side in sides.items()}
+
 
 def load_data(config: Config, *, cache: Path, progress: Progress = lambda done, total: None) -> Data:
     """The data to train on.

@@ -17,6 +17,8 @@ REGION = 0.68
 CHUNK_S = 300.0
 """Fixes of the same five minutes are neighbours on one walk, so they are resampled together."""
 DRAWS = 4000
+AT_ONCE = 1 << 22
+"""Copies of fixes that are counted at once: 32 MB."""
 ROWS_FOR_SLOPES = 1000
 """With fewer, slopes would follow chance: at 1000 each half of the rows is held to 2 %."""
 STEEPEST = -0.5
@@ -79,17 +81,42 @@ def bootstrap_interval(
     Returns:
         Low and high, or None with fewer than two groups, which say nothing of their spread.
     """
-    _, number, size = np.unique(
-        np.arange(len(values)) if group is None else group, return_inverse=True, return_counts=True
-    )
-    if len(size) < 2:
+    number, times_drawn = _drawn(len(values), group, seed)
+    if times_drawn is None:
         return None
-    total = np.bincount(number.reshape(-1), weights=values)
-    rng = np.random.default_rng(seed)
-    even = np.full(len(size), 1 / len(size))
-    times_drawn = rng.multinomial(len(size), even, DRAWS).astype(np.float64)
+    total, size = np.bincount(number, weights=values), np.bincount(number)
     low, high = np.quantile((times_drawn @ total) / (times_drawn @ size), (0.025, 0.975))
     return float(low), float(high)
+
+
+def median_interval(
+    values: Shaped[ndarray, " N"], group: Shaped[ndarray, " N"] | None = None, *, seed: int = 0
+) -> tuple[float, float] | None:
+    """The same of a median, from the same draws; arguments as `bootstrap_interval` has them."""
+    number, times_drawn = _drawn(len(values), group, seed)
+    if times_drawn is None:
+        return None
+    order = np.argsort(values)
+    ranked, number, medians = values[order], number[order], []
+    for some in np.array_split(times_drawn, -(-times_drawn.shape[0] * len(values) // AT_ONCE)):
+        place = np.cumsum(some[:, number], axis=1)  # of the last of each value's copies among the drawn
+        half = place[:, -1:] / 2
+        lower, upper = (place >= half).argmax(axis=1), (place > half).argmax(axis=1)
+        medians.append((ranked[lower] + ranked[upper]) / 2)
+    low, high = np.quantile(np.concatenate(medians), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _drawn(
+    count: int, group: Shaped[ndarray, " N"] | None, seed: int
+) -> tuple[Int[ndarray, " N"], Float64[ndarray, "draws groups"] | None]:
+    """The group's number of each fix (N,), and how often each draw has each group; None with fewer than two."""
+    found = np.unique(np.arange(count) if group is None else group, return_inverse=True)
+    groups, number = len(found[0]), found[1].reshape(-1)
+    if groups < 2:
+        return number, None
+    even = np.full(groups, 1 / groups)
+    return number, np.random.default_rng(seed).multinomial(groups, even, DRAWS).astype(np.float64)
 
 
 def fit_recalibration(

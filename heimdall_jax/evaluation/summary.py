@@ -20,6 +20,7 @@ from heimdall_jax.evaluation.calibration import (
     chunks,
     coverage,
     inside_region,
+    median_interval,
     squared_mahalanobis,
 )
 from heimdall_jax.evaluation.regions import area_m2, risk
@@ -120,10 +121,12 @@ def summarize(
         "controls": dict(controls or {}),
     }
     groups = None if start_time_s is None else chunks(np.asarray(start_time_s, np.float64))
-    for name, values in (("coverage_interval", inside_region(squared, 0.68)), ("error_interval_m", error_m)):
-        interval = bootstrap_interval(values, groups)
-        if interval is not None:
-            metrics[name] = list(interval)
+    intervals = {
+        "coverage_interval": bootstrap_interval(inside_region(squared, 0.68), groups),
+        "error_interval_m": bootstrap_interval(error_m, groups),
+        "error_median_interval_m": median_interval(error_m, groups),
+    }
+    metrics |= {name: list(interval) for name, interval in intervals.items() if interval is not None}
     if bound is not None:
         ratios = {f"ratio_{key}": errors[key] / bound[f"{key}_m"] for key in ("median", "p68", "rmse")}
         metrics["bound"] = {**bound, **ratios}

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import mahalanobis
-from scipy.stats import binom, chi2
+from scipy.stats import binom, bootstrap, chi2
 
 from heimdall_jax.errors import DataError
+from heimdall_jax.evaluation import calibration
 from heimdall_jax.evaluation.calibration import (
     PROBABILITIES,
     bootstrap_interval,
@@ -15,6 +16,7 @@ from heimdall_jax.evaluation.calibration import (
     coverage,
     fit_recalibration,
     inside_region,
+    median_interval,
     squared_mahalanobis,
 )
 
@@ -81,8 +83,26 @@ def test_neighbours_that_agree_widen_the_interval():
     assert (wide[1] - wide[0]) / (narrow[1] - narrow[0]) == pytest.approx(5, rel=0.1)
 
 
+@pytest.mark.parametrize("count", [40, 301])
+def test_the_medians_interval_is_scipys(count):
+    """Oracle: scipy.stats.bootstrap of np.median, percentile method; a twentieth of the width is both draws' noise."""
+    values = np.random.default_rng(5).lognormal(5, 1, count)
+    low, high = median_interval(values)
+    expected = bootstrap((values,), np.median, n_resamples=20_000, method="percentile", rng=0).confidence_interval
+    np.testing.assert_allclose((low, high), expected, atol=0.05 * (expected.high - expected.low))
+
+
+def test_the_median_of_drawn_groups_is_numpys_of_their_copies(monkeypatch):
+    values, group = np.random.default_rng(2).normal(size=23), np.arange(23) % 5
+    drawn = np.random.default_rng(9).multinomial(5, np.full(5, 0.2), calibration.DRAWS)
+    medians = [np.median(np.repeat(values, times[group])) for times in drawn]
+    monkeypatch.setattr(calibration, "AT_ONCE", 100)
+    assert median_interval(values, group, seed=9) == pytest.approx(np.quantile(medians, (0.025, 0.975)), rel=1e-12)
+
+
 def test_one_group_says_nothing_of_spread():
     assert bootstrap_interval(np.array([True, False]), np.array([7, 7])) is None
+    assert median_interval(np.array([1.0, 2.0]), np.array([7, 7])) is None
 
 
 @settings(deadline=None, max_examples=20)

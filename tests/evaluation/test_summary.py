@@ -43,6 +43,7 @@ def test_the_keys_are_the_contracts():
         "bound",
         "coverage_interval",
         "error_interval_m",
+        "error_median_interval_m",
         "region_area_m2",
         "risk_coverage",
     }
