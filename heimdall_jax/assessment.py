@@ -23,6 +23,7 @@ from heimdall_jax.evaluation.summary import (
     bound_of_errors,
     error_summary,
     ground_error_m,
+    nll_nats,
     rows_fingerprint,
     summarize,
 )
@@ -72,8 +73,8 @@ def assess(run: Run, data: Data, *, own: Data) -> Assessment:
         bound=bound,
     )
     metrics["fingerprint"] = rows_fingerprint(measured.session_ids, columns["position_m"])
-    metrics["n_trained_on"] = len(_learned(run.config, own).intersection(measured.session_ids)) if real else 0
     metrics["rows"] = own.counts
+    metrics["n_trained_on"] = len(_learned(run.config, own).intersection(measured.session_ids)) if real else 0
     if real:
         metrics["baseline_regions"] = _baseline_regions(own, others, columns, origin)
     if run.doubt_m < np.inf:
@@ -136,17 +137,21 @@ def _fixes(
         rows = own.train.columns()
         trained = rows["position_m"][rows["weight"] > 0].astype(np.float64)
     truth_m, position_m = (np.asarray(place, np.float64) for place in (columns["position_m"], answer[0]))
+    covariance_m2 = np.asarray(answer[1], np.float64)
     return Fixes(
         session_ids=tuple(measured.session_ids),
         truth_m_NE=truth_m,
         position_m_NE=position_m,
-        covariance_m2_NEE=np.asarray(answer[1], np.float64),
+        covariance_m2_NEE=covariance_m2,
         error_m_N=ground_error_m(position_m, truth_m, run.domain.origin_deg),
+        nll_N=nll_nats(truth_m - position_m, covariance_m2, columns["position_error_m"]),
+        origin_deg=run.domain.origin_deg,
         heard_NR=columns["heard"],
         present_NR=columns["present"],
         receiver_m_NRE=columns["receiver_m"].astype(np.float64),
         other_error_m=others,
         bound_m2_NEE=bound_m2,
+        start_time_s_N=measured.start_time_s.astype(np.float64) if own.world is None else None,
         trained_m_ME=trained,
     )
 

@@ -209,7 +209,7 @@ def _add(history: History, about: dict[str, float], row: dict[str, Any]) -> None
         done = rate * about["flops_per_step"] if about["flops_per_step"] else math.nan
         means = (_number(row[name]) for name in ("loss", "error_m", "gradient_norm", "learning_rate"))
         rates = rate * about["samples_per_step"], done, done / about["peak_flops_per_s"]
-        history.steps.append(Steps(first, end, *means, *rates))
+        history.steps.append(Steps._make((first, end, *means, *rates)))
 
 
 def _told(metrics: Mapping[str, float], of: str, names: tuple[str, ...]) -> dict[str, float | None]:

@@ -188,7 +188,7 @@ def evaluate(
     metrics, files = assessment.metrics, {"metrics": out / METRICS}
     write_metrics(out / METRICS, metrics)
     if report:
-        drawn = write_report(run, assessment, out)
+        drawn = write_report(run, data, assessment, out)
         files["report"] = drawn[0]
         note = track_report(run, drawn, f"report/{elsewhere}".rstrip("/"))
         console.print(f"note: {note}", highlight=False, soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from heimdall_jax.assessment import Assessment
+from heimdall_jax.datasets import Data
 from heimdall_jax.errors import StorageError
 from heimdall_jax.evaluation.report_figures import (
     coverage_curve,
@@ -14,7 +15,12 @@ from heimdall_jax.evaluation.report_figures import (
     skipped_rows,
 )
 from heimdall_jax.evaluation.report_maps import error_by_distance, error_by_receivers, fix_map
+from heimdall_jax.evaluation.report_recordings import lag_examples, spectrogram_examples
+from heimdall_jax.evaluation.report_training import training_panels
+from heimdall_jax.examples import examples_of
 from heimdall_jax.export.bundle import write_atomically
+from heimdall_jax.history import HISTORY, read_history
+from heimdall_jax.pages.error_map import error_map
 from heimdall_jax.pages.run_page import run_page
 from heimdall_jax.run import Run, tracked_id
 from heimdall_jax.tracking.mlflow_tracker import DATABASE, open_tracker, tracking_address
@@ -22,22 +28,34 @@ from heimdall_jax.tracking.mlflow_tracker import DATABASE, open_tracker, trackin
 REPORT, FIGURES = "report.html", "figures"
 
 
-def write_report(run: Run, assessment: Assessment, out: Path) -> list[Path]:
+def write_report(run: Run, data: Data, assessment: Assessment, out: Path) -> list[Path]:
     """Write `report.html` and the figures it shows as PNG; gives the files, the page first.
 
+    Args:
+        run: The one measured.
+        data: What it was measured on.
+        assessment: Its results there.
+        out: Folder for the files.
+
     Raises:
+        DataError: The run's history is damaged.
         StorageError: They cannot be written.
     """
     metrics, fixes = assessment
+    shown = examples_of(run, data, fixes)
     panels = [
         error_cdf(fixes, metrics),
         risk_curve(fixes),
         coverage_curve(fixes, metrics),
         error_against_sigma(fixes),
         fix_map(fixes),
+        error_map(fixes),
         error_by_receivers(fixes),
         error_by_distance(fixes),
         skipped_rows(metrics),
+        *training_panels(read_history(run.folder / HISTORY), run.step),
+        spectrogram_examples(shown.recorded, shown.band_hz, shown.frame_s),
+        lag_examples(shown.recorded, shown.lag_s),
     ]
     files = {out / REPORT: run_page(run.folder.resolve().name, metrics, panels).encode()}
     files |= {out / FIGURES / f"{panel.name}.png": panel.png for panel in panels if panel.png}

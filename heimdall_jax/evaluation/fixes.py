@@ -21,11 +21,14 @@ class Fixes:
         position_m_NE: Where the model says they were.
         covariance_m2_NEE: How sure it says it is.
         error_m_N: Ground distance between the two.
+        nll_N: -ln of the predicted density at the truth, nats.
+        origin_deg: Latitude, longitude of the local frame's origin.
         heard_NR: Which receivers heard.
         present_NR: Which receivers took part, at a known place.
         receiver_m_NRE: Where they stood.
         other_error_m: Errors (N,) of baselines, by name.
         bound_m2_NEE: Cramér-Rao covariances; None where there are none.
+        start_time_s_N: Unix times of real recordings, whose errors depend on their neighbours'; None of simulated ones.
         trained_m_ME: Where the training transmissions were; None where training never ends.
     """
 
@@ -34,11 +37,14 @@ class Fixes:
     position_m_NE: Float64[ndarray, "N 2"]
     covariance_m2_NEE: Float64[ndarray, "N 2 2"]
     error_m_N: Float64[ndarray, " N"]
+    nll_N: Float64[ndarray, " N"]
+    origin_deg: tuple[float, float]
     heard_NR: Bool[ndarray, "N R"]
     present_NR: Bool[ndarray, "N R"]
     receiver_m_NRE: Float64[ndarray, "N R 2"]
     other_error_m: Mapping[str, Float64[ndarray, " N"]]
     bound_m2_NEE: Float64[ndarray, "N 2 2"] | None = None
+    start_time_s_N: Float64[ndarray, " N"] | None = None
     trained_m_ME: Float64[ndarray, "M 2"] | None = None
 
     @property

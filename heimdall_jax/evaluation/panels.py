@@ -38,14 +38,19 @@ class Panel:
     png: bytes = b""
 
 
-def drawn(draw: Callable[[Any, Any], None], size_in: tuple[float, float] = SIZE_IN) -> bytes:
-    """A PNG of what `draw` puts on a Matplotlib figure and its axes."""
+def drawn(
+    draw: Callable[[Any, Any], None], size_in: tuple[float, float] = SIZE_IN, *, rows: int = 1, columns: int = 1
+) -> bytes:
+    """A PNG of what `draw` puts on a Matplotlib figure and its axes: an array of them where there are several.
+
+    Those below one another share their x axis.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size_in, layout="constrained")
     FigureCanvasAgg(figure)
-    draw(figure, figure.subplots())
+    draw(figure, figure.subplots(rows, columns, sharex="col"))
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=DOTS_PER_INCH)
     return file.getvalue()

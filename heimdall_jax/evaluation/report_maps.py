@@ -134,18 +134,24 @@ def _by_group(
     )
 
 
-def _draw_receivers(axes: Any, fixes: Fixes) -> None:
-    """Those that stand, and the ways of those that move."""
-    standing, moving = [], []
+def receiver_places_m(fixes: Fixes) -> tuple[np.ndarray, np.ndarray]:
+    """Places (S, E) of the receivers that stand, and (M, E) those at which receivers that move were, metres."""
+    standing, moving = [np.empty((0, 2))], [np.empty((0, 2))]
     for present_N, place_m in zip(fixes.present_NR.T, np.swapaxes(fixes.receiver_m_NRE, 0, 1), strict=True):
         seen_m = np.unique(place_m[present_N], axis=0)
         if len(seen_m):
             still = float(np.ptp(seen_m, axis=0).max()) <= STANDING_M
             (standing if still else moving).append(seen_m[:1] if still else seen_m)
-    if moving:
-        axes.plot(*np.concatenate(moving).T, ".", color=GREY, alpha=0.3, markersize=2, label="moving receiver")
-    if standing:
-        axes.plot(*np.concatenate(standing).T, "^", color=GREEN, markersize=6, mec="white", zorder=5, label="receiver")
+    return np.concatenate(standing), np.concatenate(moving)
+
+
+def _draw_receivers(axes: Any, fixes: Fixes) -> None:
+    """Those that stand, and the ways of those that move."""
+    standing_m, moving_m = receiver_places_m(fixes)
+    if len(moving_m):
+        axes.plot(*moving_m.T, ".", color=GREY, alpha=0.3, markersize=2, label="moving receiver")
+    if len(standing_m):
+        axes.plot(*standing_m.T, "^", color=GREEN, markersize=6, mec="white", zorder=5, label="receiver")
 
 
 def _draw_regions(axes: Any, fixes: Fixes, chosen: np.ndarray) -> None:

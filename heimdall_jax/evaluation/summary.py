@@ -113,7 +113,7 @@ def summarize(
         "split": split,
         "n": len(offset_m),
         "error_m": errors,
-        "nll_nats_per_fix": _nll(offset_m, covariance, truth_error_m),
+        "nll_nats_per_fix": float(nll_nats(offset_m, covariance, truth_error_m).mean()),
         "coverage": coverage(squared),
         "region_area_m2": float(area_m2(covariance).mean()),
         "risk_coverage": risk(error_m, covariance),
@@ -147,13 +147,26 @@ def rows_fingerprint(session_ids: Sequence[str], truth_m: Shaped[ndarray, "N 2"]
     return digest.hexdigest()[:16]
 
 
-def _nll(offset_m: np.ndarray, covariance_m2: np.ndarray, truth_error_m: np.ndarray | None) -> float:
-    """Mean of -ln N(offset; 0, C + e^2 I), a density per square metre, in nats."""
+def nll_nats(
+    offset_m: Float64[ndarray, "N 2"],
+    covariance_m2: Float64[ndarray, "N 2 2"],
+    truth_error_m: Shaped[ndarray, " N"] | None = None,
+) -> Float64[ndarray, " N"]:
+    """-ln N(offset; 0, C + e^2 I) (N,), a density per square metre, in nats.
+
+    Args:
+        offset_m: Truth less prediction (N, E), metres.
+        covariance_m2: As predicted (N, E, E), square metres.
+        truth_error_m: One standard deviation of the truth per axis (N,), metres; none if None.
+
+    Raises:
+        DataError: A covariance is not finite, symmetric and positive definite.
+    """
     if truth_error_m is not None:
         covariance_m2 = covariance_m2 + np.asarray(truth_error_m, np.float64)[:, None, None] ** 2 * np.eye(2)
     squared = squared_mahalanobis(offset_m, covariance_m2)
     log_determinant = np.linalg.slogdet(covariance_m2)[1]
-    return float(np.mean(0.5 * (squared + log_determinant) + math.log(2 * math.pi)))
+    return 0.5 * (squared + log_determinant) + math.log(2 * math.pi)
 
 
 def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from heimdall_jax.evaluation.fixes import Fixes
-from heimdall_jax.evaluation.summary import bound_of_errors, error_summary, ground_error_m, summarize
+from heimdall_jax.evaluation.summary import bound_of_errors, error_summary, ground_error_m, nll_nats, summarize
 
 ORIGIN = (40.765, -111.845)
 
@@ -27,6 +27,8 @@ def some_fixes(count: int = 400, **changes: Any) -> Fixes:
         "position_m_NE": position_m,
         "covariance_m2_NEE": sigma_m[:, None, None] ** 2 * np.eye(2),
         "error_m_N": error_m,
+        "nll_N": nll_nats(truth_m - position_m, sigma_m[:, None, None] ** 2 * np.eye(2)),
+        "origin_deg": ORIGIN,
         "heard_NR": heard,
         "present_NR": present,
         "receiver_m_NRE": np.concatenate([places_m, bus_m, 0 * bus_m], axis=1),
