@@ -51,12 +51,13 @@ def detail_for(metres_per_pixel: float) -> Detail:
 
 def shapes_deg(
     layer: Layer, part: Rectangle, detail: Detail = "intermediate", least_km2: float = 0.0
-) -> list[Float64[ndarray, "n 2"]]:
+) -> list[Float64[ndarray, "_ 2"]]:
     """Latitude, longitude (n, 2) of closed outlines of areas, or of lines, where they are inside a part of the Earth.
 
     Args:
         layer: Lakes lie on land, islands in lakes.
-        part: West, south, east, north in degrees; longitudes go through 180 without a step, in what is given as well.
+        part: West, south, east, north in degrees; longitudes go through 180 without a step, in what is given as well,
+            up to one turn each way.
         detail: How far the outlines are thinned.
         least_km2: Smaller areas are left out.
     """

@@ -18,7 +18,7 @@ from heimdall_jax.pages.outlines import SPARE, THINNED, Rectangle, cut_area, cut
 AREAS: tuple[Layer, ...] = ("land", "lake", "island")
 RIVERS_BELOW_M = 400_000.0
 """Width of a view: in wider ones they hide what matters."""
-STEPS_DEG = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30)
+STEPS_DEG = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0)
 LINES = 4.5
 """Meridians, or parallels, at most on a picture."""
 LONGEST_BAR = 120.0
@@ -94,7 +94,7 @@ def _paths(view: View) -> dict[str, str]:
         for shape_deg in shapes_deg(layer, part, detail, least_km2=(metres / 1000) ** 2):
             units = view.units(shape_deg)
             for piece in cut_area(units, frame) if closed else [units]:
-                pieces += cut_line(piece, frame.grown(1.0), THINNED)
+                pieces += cut_line(piece, frame, THINNED)
         if data := path_data(pieces, closed=closed):
             paths[layer] = data
     return paths

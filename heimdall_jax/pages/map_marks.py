@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from heimdall_jax import geodesy
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.pages.map_labels import Label, Labels
-from heimdall_jax.pages.map_picture import FixPicture, Heat, MapCurve, MapReceiver
+from heimdall_jax.pages.map_picture import FixPicture, Heat, MapCurve
 from heimdall_jax.pages.map_view import PICTURE, View
 from heimdall_jax.pages.outlines import SPARE, THINNED, cut_area, cut_line, path_data
 
@@ -50,12 +50,19 @@ class Marks(NamedTuple):
     frame: str
     receivers: list[Mark]
     place: Mark | None
+    wish: Mark | None
 
 
 def place_of(fix: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The part of a fix with its place: itself, its best guess where it is not located, or None."""
     whole = fix if fix.get("located", True) else fix.get("best_guess")
     return whole if whole is not None and whole.get("latitude") is not None else None
+
+
+def wish_of(fix: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Latitude, longitude where one more receiver would help most; None where the fix does not tell."""
+    there = (fix.get("helps") or {}).get("place")
+    return None if there is None else (there["latitude"], there["longitude"])
 
 
 def outline_deg(place: Mapping[str, Any], probability: float) -> np.ndarray | None:
@@ -114,17 +121,19 @@ def marks_of(
     labels.avoid(spot[:2] for pieces in lines for piece in pieces for spot in _ends_first(piece, 5.0))
     placed = _points(view, [(r.latitude_deg, r.longitude_deg) for r in picture.receivers])
     middle = None if place is None else _points(view, [(place["latitude"], place["longitude"])])[0]
-    for spot in (*placed, middle):
+    wished = wish_of(picture.fix)
+    wish = None if wished is None else _points(view, [wished])[0]
+    for spot in (*placed, middle, wish):
         if spot is not None:
             labels.keep_free_about(*spot)
-    mark = None
-    if middle is not None:
-        name = "fix" if known else "best guess"
-        mark = Mark(*middle, used=known, name=name, label=labels.name(name, *middle))
-    receivers = [
-        Mark(*spot, used=receiver.used, name=receiver.name, label=labels.name(receiver.name, *spot))
-        for receiver, spot in _used_first(picture.receivers, placed)
-    ]
+
+    def mark(spot: tuple[float, float] | None, name: str, used: bool = True) -> Mark | None:
+        return None if spot is None else Mark(*spot, used=used, name=name, label=labels.name(name, *spot))
+
+    fix = mark(middle, "fix" if known else "best guess", known)
+    order = sorted(zip(picture.receivers, placed, strict=True), key=lambda pair: not pair[0].used)
+    marks = [mark(spot, receiver.name, receiver.used) for receiver, spot in order]
+    receivers = [found for found in marks if found is not None]
     shares = [f"{share:.0%}" for share in BANDS]
     heat = [Drawn("band", share, _area(view, rings)) for share, rings in zip(shares, bands, strict=False)]
     outlines = {} if place is None else {share: outline_deg(place, share) for share in REGIONS}
@@ -134,14 +143,8 @@ def marks_of(
         if outline is not None
     ]
     frame = "" if closer is None else _area(view, [closer.degrees(_edge())])
-    return Marks(heat, _curves(picture.curves, lines, labels), regions, frame, receivers, mark)
-
-
-def _used_first(
-    receivers: Sequence[MapReceiver], placed: Sequence[tuple[float, float] | None]
-) -> Iterable[tuple[MapReceiver, tuple[float, float]]]:
-    pairs = [(r, spot) for r, spot in zip(receivers, placed, strict=True) if spot is not None]
-    return sorted(pairs, key=lambda pair: not pair[0].used)
+    curves = _curves(picture.curves, lines, labels)
+    return Marks(heat, curves, regions, frame, receivers, fix, mark(wish, "one more here"))
 
 
 def _points(view: View, places_deg: Sequence[tuple[float, float]]) -> list[tuple[float, float] | None]:
@@ -158,7 +161,7 @@ def _points(view: View, places_deg: Sequence[tuple[float, float]]) -> list[tuple
 def _area(view: View, rings_deg: Sequence[np.ndarray]) -> str:
     frame, pieces = PICTURE.grown(SPARE), []
     for ring in rings_deg:
-        pieces += [line for cut in cut_area(view.units(ring), frame) for line in cut_line(cut, frame.grown(1), THINNED)]
+        pieces += [line for cut in cut_area(view.units(ring), frame) for line in cut_line(cut, frame, THINNED)]
     return path_data(pieces, closed=True)
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from heimdall_jax.errors import DataError, explain
-from heimdall_jax.evaluation.fix_words import in_words
 from heimdall_jax.pages import map_words
 from heimdall_jax.pages.map_ground import Ground, check_tiles, ground_of, keep_bar_free
 from heimdall_jax.pages.map_labels import Labels
-from heimdall_jax.pages.map_marks import REGIONS, Marks, bands_deg, marks_of, outline_deg, place_of
+from heimdall_jax.pages.map_marks import REGIONS, Marks, bands_deg, marks_of, outline_deg, place_of, wish_of
 from heimdall_jax.pages.map_picture import FixPicture, Heat, MapCurve, MapReceiver
 from heimdall_jax.pages.map_view import HEIGHT, WIDTH, View, view_of
 from heimdall_jax.pages.render import render
@@ -54,17 +53,20 @@ def map_page(picture: FixPicture, tiles: str | None = None) -> str:
         "map.html.jinja",
         title=picture.title,
         subtitle="Where a transmitter is by what several receivers heard, and how sure that is.",
-        warnings=[] if known else ["I don't know where it is.", *map(str, picture.fix.get("reasons", ()))],
+        warnings=[]
+        if known
+        else [f"I don't know where it is: {'; '.join(picture.fix.get('reasons', ())) or 'no fix'}."],
         headlines=map_words.headlines(picture),
         maps=_maps(picture, bands, views, tiles),
         width=WIDTH,
         height=HEIGHT,
         known=known,
         place=place_of(picture.fix),
+        wished=wish_of(picture.fix) is not None,
         kinds={curve.kind for curve in picture.curves},
         banded=bool(bands),
         parts={receiver.used for receiver in picture.receivers},
-        words=in_words({**picture.fix, "notes": []}).splitlines(),
+        words=picture.words.splitlines(),
         sheets=map_words.sheets(picture, bands),
         notes=[*picture.fix.get("notes", ()), *map_words.beyond(picture, views[0][1])],
         about=map_words.about(host),
@@ -76,21 +78,31 @@ def _views(picture: FixPicture, bands: Sequence[Sequence[np.ndarray]], *, web: b
     place = place_of(picture.fix)
     everyone = [(r.latitude_deg, r.longitude_deg) for r in picture.receivers]
     used = [spot for spot, r in zip(everyone, picture.receivers, strict=True) if r.used]
-    region = [] if place is None else [(place["latitude"], place["longitude"])]
+    spot = [] if place is None else [(place["latitude"], place["longitude"])]
+    wish = wish_of(picture.fix)
     outline = None if place is None else outline_deg(place, REGIONS[0])
-    region += [] if outline is None else outline.tolist()
-    region += [point for ring in bands[0] for point in ring.tolist()] if bands else []
+    region = [*spot, *([] if outline is None else map(tuple, outline.tolist()))]
+    region += [tuple(point) for ring in bands[0] for point in ring.tolist()] if bands else []
     if not everyone and not region:
         cure = "Give the receivers' places."
         raise DataError(explain("a map", got="neither receivers nor a place", allowed="one or more", cure=cure))
-    wanted = [("All receivers", everyone + region), ("The receivers used, and the region", used + region)]
-    wanted += [("The region, closer", region), ("The receivers used, closer", used if len(used) > 1 else [])]
+    wanted = [
+        ("All receivers", everyone, [*region, *([] if wish is None else [wish])]),
+        ("The receivers used, and the region", used, region),
+        ("The region, closer", spot, region),
+        ("The receivers used, closer", used if len(used) > 1 else [], []),
+    ]
+    seen = [(title, inside, _fitting(inside + more, web=web)) for title, inside, more in wanted if inside or more]
     views = []
-    for title, points in wanted:
-        view = view_of(np.array(points, np.float64), web=web) if points else None
-        if view is not None and (not views or view.width_m <= CLOSER * views[-1][1].width_m):
+    for title, inside, view in seen:
+        fits = not inside or bool(view.shows(np.array(inside, np.float64)).all())
+        if fits and (not views or view.width_m <= CLOSER * views[-1][1].width_m):
             views.append((title, view))
-    return views
+    return views or [(seen[0][0], seen[0][2])]  # receivers all around the Earth
+
+
+def _fitting(points: Sequence[tuple[float, float]], *, web: bool) -> View:
+    return view_of(np.array(points, np.float64), web=web)
 
 
 def _maps(

@@ -64,6 +64,7 @@ class FixPicture:
         receivers: All that were given, used or refused.
         curves: Hyperbolas or rings.
         heat: Density of the place; None for none.
+        words: The fix in words, a line each; the page has its notes elsewhere.
     """
 
     title: str
@@ -71,3 +72,4 @@ class FixPicture:
     receivers: tuple[MapReceiver, ...]
     curves: tuple[MapCurve, ...] = ()
     heat: Heat | None = None
+    words: str = ""

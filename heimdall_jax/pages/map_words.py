@@ -15,11 +15,13 @@ from heimdall_jax.pages.map_picture import FixPicture, MapCurve
 from heimdall_jax.pages.map_view import View
 from heimdall_jax.pages.render import Sheet
 
+_TIED = "\N{NO-BREAK SPACE}"
+
 
 def degrees_told(latitude: float, longitude: float, decimals: int = 4) -> str:
     """A place in degrees, with the halves of the Earth."""
     north, east = "NS"[latitude < 0], "EW"[longitude < 0]
-    return f"{abs(latitude):.{decimals}f}° {north}, {abs(longitude):.{decimals}f}° {east}"
+    return f"{abs(latitude):.{decimals}f}°{_TIED}{north}, {abs(longitude):.{decimals}f}°{_TIED}{east}"
 
 
 def headlines(picture: FixPicture) -> list[tuple[str, str]]:
@@ -28,9 +30,11 @@ def headlines(picture: FixPicture) -> list[tuple[str, str]]:
     told = []
     if place is not None:
         known = picture.fix.get("located", True)
-        told.append(("place" if known else "best guess, not trusted", degrees_told(*_at(place))))
-        if place.get("radius_68_m") is not None:
-            told.append(("68 % within", spoken_m(place["radius_68_m"])))
+        radius_m = place.get("radius_68_m")
+        decimals = 4 if radius_m is None or radius_m < 10_000 else 3 if radius_m < 100_000 else 2  # no finer than it is
+        told.append(("place" if known else "best guess, not trusted", degrees_told(*_at(place), decimals)))
+        if radius_m is not None:
+            told.append(("68 % within", spoken_m(radius_m)))
         if place.get("covariance_m2") is not None:
             ellipse = geodesy.error_ellipse(place["covariance_m2"], 0.95)
             axes = f"{spoken_m(ellipse.semi_major_m)} by {spoken_m(ellipse.semi_minor_m)}"

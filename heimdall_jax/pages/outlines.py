@@ -39,7 +39,7 @@ class Rectangle(NamedTuple):
         return inside_x and other.y_low <= self.y_low and self.y_high <= other.y_high
 
 
-def cut_area(points: Float64[ndarray, "n 2"], to: Rectangle) -> list[Float64[ndarray, "m 2"]]:
+def cut_area(points: Float64[ndarray, "n 2"], to: Rectangle) -> list[Float64[ndarray, "_ 2"]]:
     """What is inside of a closed outline (n, 2): closed outlines, which may run along the rectangle's edge."""
     from matplotlib.path import Path
     from matplotlib.transforms import Bbox
@@ -47,10 +47,10 @@ def cut_area(points: Float64[ndarray, "n 2"], to: Rectangle) -> list[Float64[nda
     return [np.asarray(ring) for ring in Path(points).clip_to_bbox(Bbox.from_extents(*to)).to_polygons()]
 
 
-def cut_line(points: Float64[ndarray, "n 2"], to: Rectangle, thinned: float = 0.0) -> list[Float64[ndarray, "m 2"]]:
+def cut_line(points: Float64[ndarray, "n 2"], to: Rectangle, thinned: float = 0.0) -> list[Float64[ndarray, "_ 2"]]:
     """The pieces of a line (n, 2) that are inside, of which points may be left out that are off by less than `thinned`.
 
-    One pass through Matplotlib's own simplification, which drawing uses (`path.simplify_threshold`).
+    Matplotlib's own clipping, which leaves 1 on each side, and its simplification (`path.simplify_threshold`).
     """
     from matplotlib.path import Path
 
@@ -71,7 +71,7 @@ def filled_in(points: Float64[ndarray, "n 2"], step: float) -> Float64[ndarray, 
     return np.stack([np.interp(at, along, points[:, axis]) for axis in (0, 1)], axis=-1)
 
 
-def path_data(lines: Iterable[Float64[ndarray, "n 2"]], *, closed: bool) -> str:
+def path_data(lines: Iterable[Float64[ndarray, "_ 2"]], *, closed: bool) -> str:
     """The `d` of an SVG path: to a tenth of a unit, relative to the point before, which is the shortest."""
     parts = []
     for line in lines:
