@@ -28,7 +28,8 @@ class CommandLine:
     def run(self, script: str, *flags: object) -> tuple[int, str]:
         """Exit code and standard error."""
         self._monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, flags)])
-        self._monkeypatch.setenv("CI", "true")  # short work says nothing there
+        self._monkeypatch.setenv("CI", "true")
+        self._monkeypatch.setattr("heimdall_jax.display.CI_PERIOD_S", float("inf"))  # progress says nothing
         self._capsys.readouterr()
         code = run_script(main_of(script))
         return code, self._capsys.readouterr().err
