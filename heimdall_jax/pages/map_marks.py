@@ -55,7 +55,7 @@ class Marks(NamedTuple):
 
 def place_of(fix: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The part of a fix with its place: itself, its best guess where it is not located, or None."""
-    whole = fix if fix.get("located", True) else fix.get("best_guess")
+    whole = fix if fix["located"] else fix.get("best_guess")
     return whole if whole is not None and whole.get("latitude") is not None else None
 
 
@@ -116,7 +116,7 @@ def marks_of(
     picture: FixPicture, bands: list[list[np.ndarray]], view: View, labels: Labels, closer: View | None
 ) -> Marks:
     """All that a fix puts into a view; `closer` is the view that is drawn beside it, for its frame."""
-    place, known = place_of(picture.fix), picture.fix.get("located", True)
+    place, known = place_of(picture.fix), picture.fix["located"]
     lines = [cut_line(view.units(curve.points_deg), PICTURE, THINNED) for curve in picture.curves]
     labels.avoid(spot[:2] for pieces in lines for piece in pieces for spot in _ends_first(piece, 5.0))
     placed = _points(view, [(r.latitude_deg, r.longitude_deg) for r in picture.receivers])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heimdall_jax.errors import DataError, explain
+from heimdall_jax.evaluation.fix_words import in_words
 from heimdall_jax.pages import map_words
 from heimdall_jax.pages.map_ground import Ground, check_tiles, ground_of, keep_bar_free
 from heimdall_jax.pages.map_labels import Labels
@@ -46,16 +47,14 @@ def map_page(picture: FixPicture, tiles: str | None = None) -> str:
         DataError: The density of a heat map is none, or there is neither receiver nor place to show.
     """
     host = None if tiles is None else check_tiles(tiles)
-    known = bool(picture.fix.get("located", True))
+    known = picture.fix["located"]
     bands = [] if picture.heat is None else bands_deg(picture.heat)
     views = _views(picture, bands, web=tiles is not None)
     return render(
         "map.html.jinja",
         title=picture.title,
         subtitle="Where a transmitter is by what several receivers heard, and how sure that is.",
-        warnings=[]
-        if known
-        else [f"I don't know where it is: {'; '.join(picture.fix.get('reasons', ())) or 'no fix'}."],
+        warnings=[] if known else [f"I don't know where it is: {'; '.join(picture.fix['reasons']) or 'no fix'}."],
         headlines=map_words.headlines(picture),
         maps=_maps(picture, bands, views, tiles),
         width=WIDTH,
@@ -66,9 +65,9 @@ def map_page(picture: FixPicture, tiles: str | None = None) -> str:
         kinds={curve.kind for curve in picture.curves},
         banded=bool(bands),
         parts={receiver.used for receiver in picture.receivers},
-        words=picture.words.splitlines(),
+        words=in_words({**picture.fix, "notes": []}).splitlines(),  # notes stand below
         sheets=map_words.sheets(picture, bands),
-        notes=[*picture.fix.get("notes", ()), *map_words.beyond(picture, views[0][1])],
+        notes=[*picture.fix["notes"], *map_words.beyond(picture, views[0][1])],
         about=map_words.about(host),
     )
 

@@ -59,12 +59,11 @@ class FixPicture:
 
     Attributes:
         title: Of the page.
-        fix: As `locate.py --json` prints it. Where it says `located: false`, with `reasons` and perhaps `best_guess`,
-            the map says that the place is not known.
+        fix: As `locate.py --json` prints it. Where it says `located: false`, the map says that the place is not known,
+            with the `reasons`, and draws what stands under `best_guess` faintly.
         receivers: All that were given, used or refused.
         curves: Hyperbolas or rings.
         heat: Density of the place; None for none.
-        words: The fix in words, a line each; the page has its notes elsewhere.
     """
 
     title: str
@@ -72,4 +71,3 @@ class FixPicture:
     receivers: tuple[MapReceiver, ...]
     curves: tuple[MapCurve, ...] = ()
     heat: Heat | None = None
-    words: str = ""

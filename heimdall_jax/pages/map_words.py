@@ -29,7 +29,7 @@ def headlines(picture: FixPicture) -> list[tuple[str, str]]:
     place, used = place_of(picture.fix), sum(receiver.used for receiver in picture.receivers)
     told = []
     if place is not None:
-        known = picture.fix.get("located", True)
+        known = picture.fix["located"]
         radius_m = place.get("radius_68_m")
         decimals = 4 if radius_m is None or radius_m < 10_000 else 3 if radius_m < 100_000 else 2  # no finer than it is
         told.append(("place" if known else "best guess, not trusted", degrees_told(*_at(place), decimals)))
@@ -48,7 +48,7 @@ def alt(picture: FixPicture, view: View) -> str:
     parts = []
     place = place_of(picture.fix)
     if place is not None:
-        what = "The fix" if picture.fix.get("located", True) else "A best guess, drawn faintly,"
+        what = "The fix" if picture.fix["located"] else "A best guess, drawn faintly,"
         parts.append(f"{what} is at {degrees_told(*_at(place), 2)}")
         if place.get("covariance_m2") is not None:
             ellipse = geodesy.error_ellipse(place["covariance_m2"], REGIONS[0])
@@ -125,7 +125,7 @@ def about(host: str | None) -> list[str]:
 
 def _receivers(picture: FixPicture) -> Sheet:
     place = place_of(picture.fix)
-    from_place = () if place is None else ("from the fix" if picture.fix.get("located", True) else "from best guess",)
+    from_place = () if place is None else ("from the fix" if picture.fix["located"] else "from best guess",)
     rows = []
     for r in picture.receivers:
         at = (r.latitude_deg, r.longitude_deg)

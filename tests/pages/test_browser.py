@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pages.browser import HEIGHTS, SCHEMES, Browser
 from pages.browser import browser as browser
-from pages.some_map import a_fix, a_picture
+from pages.some_map import a_picture, an_unknown_fix
 
 from heimdall_jax.pages.map_page import FixPicture, map_page
 
@@ -12,10 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def an_unknown_place() -> str:
-    fix = a_fix()
-    guess = {key: fix.pop(key) for key in ("latitude", "longitude", "covariance_m2", "radius_68_m")}
-    unknown = fix | {"located": False, "reasons": ["too few receivers"], "best_guess": guess}
-    return map_page(FixPicture("Unknown", unknown, a_picture().receivers))
+    return map_page(FixPicture("Unknown", an_unknown_fix(), a_picture().receivers))
 
 
 PAGES = {"map": lambda: map_page(a_picture()), "unknown": an_unknown_place}

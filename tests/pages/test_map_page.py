@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from pages.some_map import PLACES, TRUTH, WISH, a_fix, a_heat, a_picture
+from pages.some_map import PLACES, TRUTH, WISH, a_fix, a_heat, a_picture, an_unknown_fix
 from pages.test_run_page import HOSTILE, Reader
 
 from heimdall_jax import geodesy
@@ -131,9 +131,7 @@ def test_the_ellipses_are_true_on_the_map():
 
 
 def test_an_unknown_place_says_so_first_and_draws_the_best_guess_faintly():
-    fix = a_fix()
-    unknown = fix | {"located": False, "reasons": ["too few receivers"], "best_guess": dict(fix)}
-    page = map_page(FixPicture("Unknown", unknown, a_picture().receivers))
+    page = map_page(FixPicture("Unknown", an_unknown_fix(), a_picture().receivers))
     text = Reader(page).text
     assert text.index("I don't know where it is: too few receivers.") < text.index("All receivers")
     assert "best guess, not trusted" in text
@@ -143,12 +141,10 @@ def test_an_unknown_place_says_so_first_and_draws_the_best_guess_faintly():
 
 
 def test_an_unknown_place_without_a_guess_shows_the_receivers():
-    fix = {key: value for key, value in a_fix().items() if key in ("receivers_used", "receivers_refused", "notes")}
-    fix |= {"located": False, "reasons": ["no bandwidth"], "best_guess": None, "method": "tdoa"}
-    page = map_page(FixPicture("Unknown", fix, a_picture().receivers))
+    page = map_page(FixPicture("Unknown", an_unknown_fix(guessed=False), a_picture().receivers))
     (svg,) = svgs(page)
     assert {text.text for text in svg.iter("text")} >= set(PLACES)
-    assert "no bandwidth" in page
+    assert "too few receivers" in page
     assert 'class="p95' not in page
 
 
@@ -214,7 +210,7 @@ def test_an_address_that_is_none_of_tiles_is_refused(tiles):
 
 def test_nothing_to_show_is_refused():
     with pytest.raises(DataError, match="a map"):
-        map_page(FixPicture("None", a_fix() | {"located": False, "reasons": []}, ()))
+        map_page(FixPicture("None", an_unknown_fix(guessed=False), ()))
 
 
 def test_bands_hold_what_they_say():
