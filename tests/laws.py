@@ -69,7 +69,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "handover": BASE | {"run_folder", "run_lock", "revision", "export", "tracking", "publishing", "registry"},
     "display": BASE,
     "memory": set(),
-    "sources": BASE | {"store"},
+    "sources": BASE | {"store", "trees"},
     "simulation": BASE,
     "features": {"errors", "types", "config", "geodesy"},
     "models": BASE,

@@ -14,7 +14,7 @@ from heimdall_jax import config as configs
 from heimdall_jax.command import EvaluateArguments, TrainArguments, leave, parse_train, run_script
 from heimdall_jax.config import POWDER, SIMULATION, Config
 from heimdall_jax.errors import ConfigError, DataError, NonFiniteError, StorageError
-from heimdall_jax.locating import LocateArguments
+from heimdall_jax.locate.arguments import LocateArguments
 from heimdall_jax.preparation import PrepareArguments
 from tests.command_line import QUIETENED
 from tests.laws import ROOT

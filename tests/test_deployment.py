@@ -18,8 +18,8 @@ from tests import platform_like, servers
 from tests.documentation import FENCE, TRAINING, section
 from tests.jobs.workers import until
 from tests.laws import ROOT
+from tests.locate.test_by_model import PLACES, delay_s
 from tests.powder_like import write_powder_like
-from tests.test_locating_model import PLACES, delay_s
 
 pytestmark = [pytest.mark.servers, pytest.mark.long, pytest.mark.timeout(1800)]
 SMALL = f"--features.n-frames {platform_like.FRAMES} --model.width 16 --model.depth 1 --model.heads 2"

@@ -19,7 +19,7 @@ from heimdall_jax.config import NAMED, POWDER, Config, save
 from heimdall_jax.evaluation.summary import bound_of_errors, summarize
 from heimdall_jax.export.parity import LIMITS
 from heimdall_jax.launch import Launch
-from heimdall_jax.locating import LocateArguments
+from heimdall_jax.locate.arguments import LocateArguments
 from heimdall_jax.preparation import PrepareArguments, parse_prepare
 from heimdall_jax.stopping import LOST, STOPPED
 from tests.documentation import FENCE, PAGES, TRAINING, commands, name_of, rows, section, snippets

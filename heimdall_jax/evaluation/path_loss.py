@@ -102,7 +102,7 @@ def likeliest_place(law: PathLoss, samples: Sample) -> Float64[ndarray, "N 2"]:
         candidates = np.tile(law.low_m + (law.high_m - law.low_m) * grid, (len(some["weight"]), 1, 1))
         step_m = (law.high_m - law.low_m) / CELLS_PER_SIDE
         for _ in range(ZOOMS + 1):
-            best = np.argmax(_log_likelihood(law, some, candidates), axis=1)
+            best = np.argmax(log_likelihood(law, some, candidates), axis=1)
             at_m = candidates[np.arange(len(best)), best]
             step_m = step_m / 2
             candidates = np.clip(at_m[:, None] + step_m * around, law.low_m, law.high_m)
@@ -146,8 +146,11 @@ def _silence(off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return log_share, np.exp(-0.5 * off**2 - 0.5 * math.log(2 * math.pi) - log_share)
 
 
-def _log_likelihood(law: PathLoss, samples: Sample, place_m: np.ndarray) -> np.ndarray:
-    """Log likelihood (N, S) of places (N, S, 2), at the transmitted power that makes it highest."""
+def log_likelihood(law: PathLoss, samples: Sample, place_m: np.ndarray) -> np.ndarray:
+    """Log likelihood (N, S) of places (N, S, 2), at the transmitted power that makes it highest.
+
+    Where all heard that power is flat between, its integral is the same times a constant.
+    """
     heard, silent = samples["heard"][:, None], (samples["present"] & ~samples["heard"])[:, None]
     limit = np.where(heard, samples["rss_db"].astype(np.float64)[:, None], law.threshold_db)
     off = (limit - law.expected_db(samples, place_m)) / law.sigma_db

@@ -30,6 +30,7 @@ class FixDetails:
         ambiguous: Another place fits as well.
         centre_m: East, north of the region's centre.
         reach_m: From there to each side.
+        problem: What was solved, as one of N = 1.
     """
 
     used_R: Bool[ndarray, " R"]
@@ -40,6 +41,12 @@ class FixDetails:
     ambiguous: bool
     centre_m: tuple[float, float]
     reach_m: float
+    problem: Problem
+
+    @property
+    def arrival_s_R(self) -> Float64[ndarray, " R"]:
+        """Arrival times about a common zero; meaningless where unused."""
+        return self.problem.arrival_s_NR[0]
 
 
 def locate_by_times(
@@ -87,6 +94,7 @@ def locate_by_times(
         ambiguous=bool(fixes.ambiguous_N[0]),
         centre_m=(float(problem.centre_m_NE[0, 0]), float(problem.centre_m_NE[0, 1])),
         reach_m=float(problem.reach_m_N[0]),
+        problem=problem,
     )
     return fixes.position_m_NE[0], fixes.covariance_m2_NEE[0], details
 

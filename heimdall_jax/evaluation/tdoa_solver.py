@@ -93,6 +93,11 @@ def solve(problem: Problem, *, origin_deg: tuple[float, float], path: Path = "sp
     return Fixes(at_m, covariance, residual_s, weight, chi_square, rival.any(axis=1))
 
 
+def cost(problem: Problem, place_m_NSE: np.ndarray, *, origin_deg: tuple[float, float], path: Path) -> np.ndarray:
+    """What is minimised, (N, S), at places (N, S, 2): minus twice the log of their density, up to a constant."""
+    return _judge(problem, place_m_NSE, np.zeros(len(place_m_NSE)), origin_deg, path)[0]
+
+
 def _huber(z: np.ndarray) -> np.ndarray:
     """Twice Huber's loss: z^2, and beyond `HUBER` its tangent."""
     size = np.abs(z)

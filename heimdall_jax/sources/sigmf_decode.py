@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 import hashlib
 import re
@@ -15,7 +14,8 @@ from numpy import ndarray
 
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.outside import parse_json
-from heimdall_jax.sources.plausible import RANGES, YEARS, is_plausible
+from heimdall_jax.sources.moments import moment_ns
+from heimdall_jax.sources.plausible import RANGES, is_plausible
 from heimdall_jax.sources.powder_files import checked_place
 
 MAX_SAMPLES = 1 << 25
@@ -26,7 +26,6 @@ MAX_VALUES = 200_000
 LONGEST_NAME = 255
 """Characters of a file's or a station's name."""
 DATATYPE = re.compile(r"(c|r)([fiu])(8|16|32|64)(?:_(le|be))?")
-MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,](\d{1,30}))?(?:Z|\+00:?00)")
 AGAIN = "Write it again, with a library that checks the schema."
 CONVERTED = 1 << 18
 """Samples that are converted at once."""
@@ -196,18 +195,7 @@ def _number(tree: dict[str, Any], name: str, where: str, *, needed: bool = False
 
 
 def _start_ns(text: str | None, where: str) -> int | None:
-    """Unix time in nanoseconds; further digits are dropped."""
-    if text is None:
-        return None
-    try:
-        match = MOMENT.fullmatch(text)
-        moment = dt.datetime.fromisoformat(f"{match[1]}+00:00") if match else None
-    except ValueError:
-        match = moment = None
-    if match is None or moment is None or not YEARS[0] <= moment.year < YEARS[1]:
-        allowed = "a moment in UTC such as 2026-01-31T12:00:00.123456789Z"
-        raise DataError(explain(f"{where}, core:datetime", got=text, allowed=allowed, cure="Correct the metadata."))
-    return round(moment.timestamp()) * 1_000_000_000 + int((match[2] or "").ljust(9, "0")[:9])
+    return None if text is None else moment_ns(text, f"{where}, core:datetime")
 
 
 def _place(point: Any, where: str) -> tuple[float, float, float] | None:

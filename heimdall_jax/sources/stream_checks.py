@@ -125,16 +125,20 @@ def _spectrum_db(parts: Shaped[ndarray, "N F 2"]) -> Float64[ndarray, " F"]:
 
 def stream_notes(name: str, recording: StampedIq) -> list[str]:
     """Lines on a receiver that is dead, or on each step of its gain and jump of its clock."""
-    if is_dead(recording.iq_T2):
-        notes = [f"{name}: dead: {ONE_VALUE}"]
-    else:
-        steps = gain_steps(recording.iq_T2, recording.nominal_rate_hz)
-        notes = [f"{name}: its gain steps by {size:+.1f} dB, {second} s into the recording" for second, size in steps]
+    notes = level_notes(name, recording.iq_T2, recording.nominal_rate_hz)
     stamp_s_N = recording.stamp_s_N + recording.stamp_ns_N * 1e-9
     for stamp, size_s in clock_jumps(recording.first_sample_N, stamp_s_N):
         after_s = recording.first_sample_N[stamp] / recording.nominal_rate_hz
         notes.append(f"{name}: its clock jumps by {size_s * 1e6:+.1f} us, {after_s:.1f} s into the recording")
     return notes
+
+
+def level_notes(name: str, iq_T2: Shaped[ndarray, "T 2"], sample_rate_hz: float) -> list[str]:
+    """Lines on a receiver that is dead, or on each step of its gain."""
+    if is_dead(iq_T2):
+        return [f"{name}: dead: {ONE_VALUE}"]
+    steps = gain_steps(iq_T2, sample_rate_hz)
+    return [f"{name}: its gain steps by {size:+.1f} dB, {second} s into the recording" for second, size in steps]
 
 
 class Readings(NamedTuple):

@@ -69,16 +69,20 @@ def on_grid(recording: Dated, grid: Grid) -> Complex64[ndarray, " T"] | None:
     if _lacking(recording, grid) > SILENT_SHARE * grid.count:
         return None
     first, step = _first(recording, grid), recording.sample_rate_hz / grid.sample_rate_hz
-    whole = round(first)
+    whole, half = round(first), half_width(step)
     off_s = (first - whole) / recording.sample_rate_hz
     off_at_end_s = off_s + (grid.count - 1) * (step - 1) / recording.sample_rate_hz
-    pad = math.ceil(SILENT_SHARE * grid.count) + half_width(step) + 1
-    held = np.pad(recording.iq_T, pad)
     if max(abs(off_s), abs(off_at_end_s)) <= max(LEAST_SHIFT_S, CLOCK_SHARE * recording.sigma_s):
-        return held[whole + pad :][: grid.count]
-    low = max(math.floor(first) + pad - half_width(step), 0)
-    high = math.ceil(first + grid.count * step) + pad + half_width(step) + 1
-    return interpolate(held[low:high].astype(np.complex128), first + pad - low, step, grid.count)
+        return _between(recording.iq_T, whole, whole + grid.count)
+    low, high = math.floor(first) - half, math.ceil(first + grid.count * step) + half + 1
+    return interpolate(_between(recording.iq_T, low, high).astype(np.complex128), first - low, step, grid.count)
+
+
+def _between(iq_T: ndarray, low: int, high: int) -> ndarray:
+    """Samples `low` to `high`; silent before the first and after the last."""
+    inside = iq_T[max(low, 0) : max(high, 0)]
+    before = min(max(-low, 0), high - low)
+    return np.pad(inside, (before, high - low - before - len(inside)))
 
 
 def _first(recording: Dated, grid: Grid) -> float:

@@ -68,7 +68,7 @@ def test_a_week_may_end_in_the_middle(tmp_path):
     assert {604_798, 604_799, 0, 1, 2} <= set(stamps[1:])
     recordings = read_kiwi([path], STATIONS)
     assert recordings.skipped == {OFF_LINE: 1}
-    assert recordings.clocks[0].sample_rate_hz == pytest.approx(12001.1, abs=1e-4)
+    assert recordings.each[0].clock.sample_rate_hz == pytest.approx(12001.1, abs=1e-4)
     session = recordings[1]
     assert session.session_id == "2017-12-02T23:59:42.000Z"
     np.testing.assert_allclose(session.iq_RT[0], signal(session.start_time_s - named_s + np.arange(12_000) / 12_000),
@@ -98,7 +98,7 @@ def test_scattered_stamps_widen_the_clock(tmp_path):
             shift_stamps(blocks, [number], scatter[number])
         return blocks
 
-    clock = read_kiwi([write_kiwi_like(tmp_path, edit=edit)], STATIONS).clocks[0]
+    clock = read_kiwi([write_kiwi_like(tmp_path, edit=edit)], STATIONS).each[0].clock
     assert clock.rejected == 1
     assert clock.sigma_s == pytest.approx(2e-6, rel=0.2)  # 93 draws: 7 % standard error
 
@@ -158,6 +158,6 @@ def test_times_that_cannot_be_used_are_refused_with_the_reason(tmp_path, edit, r
     assert recordings[0].clock_sigma_s_R[0] < 1e-7
     assert recordings[0].clock_sigma_s_R[1] == math.inf
     assert recordings.skipped["recording without usable times"] == 1
-    assert reason in recordings.clocks[1].refused
-    assert f"F1JEK: times cannot be used: {recordings.clocks[1].refused}" in recordings.notes
+    assert reason in recordings.each[1].clock.refused
+    assert f"F1JEK: times cannot be used: {recordings.each[1].clock.refused}" in recordings.notes
     assert recordings[0].heard_R.all()  # its power still counts

@@ -8,7 +8,8 @@ import pytest
 from kiwi_like import NAMED_S, OFF_LINE, PLACES, STATIONS, signal, slope, write_kiwi_like, write_places
 
 from heimdall_jax.errors import ConfigError, DataError, StorageError
-from heimdall_jax.sources.kiwi import read_kiwi, utc_name
+from heimdall_jax.sources.kiwi import read_kiwi
+from heimdall_jax.sources.receptions import utc_name
 from heimdall_jax.types import SessionSource, Station
 
 RECEIVERS = {"DF0KL": (12001.1, 0.25, 1.3e-3), "F1JEK": (12000.4, 0.61, 2.7e-3), "HB9RYZ": (12001.1, 0.43, 0.0)}
@@ -165,13 +166,13 @@ def test_the_real_recordings(kiwi_folder, window_s, count):
     """Rates and residuals: `numpy.polyfit` of the stamps after the first, by a separate script."""
     recordings = read_kiwi(sorted(kiwi_folder.glob("*.wav")), kiwi_folder / "gnss_pos", window_s=window_s)
     assert recordings.receivers == ("DF0KL", "F1JEK", "HB9RYZ")
-    rates = [clock.sample_rate_hz for clock in recordings.clocks]
+    rates = [one.clock.sample_rate_hz for one in recordings.each]
     np.testing.assert_allclose(rates, [12001.14497, 12001.20192, 12001.13215], atol=1e-4)
-    rms_us = [clock.residual_s * 1e6 for clock in recordings.clocks]
+    rms_us = [one.clock.residual_s * 1e6 for one in recordings.each]
     np.testing.assert_allclose(rms_us, [0.0748, 0.0174, 0.0163], atol=1e-3)
     assert min(rms_us) > 0.01
     assert max(rms_us) < 0.08
-    assert [clock.rejected for clock in recordings.clocks] == [1, 1, 1]
+    assert [one.clock.rejected for one in recordings.each] == [1, 1, 1]
     assert recordings.skipped == {OFF_LINE: 3}
     assert len(recordings) == count
     session = recordings[count - 1]

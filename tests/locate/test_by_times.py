@@ -12,7 +12,10 @@ from kiwi_like import PLACES, signal, write_kiwi_like, write_places
 
 from heimdall_jax.errors import ConfigError, DataError, StorageError
 from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S, degrees_to_local
-from heimdall_jax.locating import LocateArguments, locate, locate_by_recordings, timing_config
+from heimdall_jax.locate.arguments import LocateArguments
+from heimdall_jax.locate.command import locate
+from heimdall_jax.locate.delays import timing_config
+from heimdall_jax.locate.find import find
 from heimdall_jax.sources.kiwi import read_kiwi
 from tests.laws import ROOT
 
@@ -20,9 +23,14 @@ TRANSMITTER = (49.2, 4.4)
 DCF77 = (50.0152, 9.0112)  # Mainflingen, as physics gives it: 50.0152 N, 9.0112 E
 FOUR = PLACES | {"TWR": (50.9, 4.6)}
 KEYS = {
+    *("located", "reasons", "receivers", "helps"),
     *("latitude", "longitude", "radius_68_m", "covariance_m2", "ellipse_68", "ellipse_95", "receivers_used"),
     *("receivers_refused", "windows", "method", "sigma_us", "notes"),
 }
+
+
+def locate_by_recordings(paths: tuple[Path, ...], stations: Path, **options) -> dict:
+    return find(LocateArguments(paths, stations=stations, **options)).to_tree()
 
 
 def geodesic_m(a: tuple[float, float], b: tuple[float, float]) -> float:
@@ -67,6 +75,8 @@ def test_known_delays_give_the_known_place(fix):
     assert mahalanobis_squared(fix, TRANSMITTER) < 0.01
     assert fix["receivers_used"] == sorted(PLACES)
     assert fix["receivers_refused"] == []
+    assert (fix["located"], fix["reasons"]) == (True, [])
+    assert {entry["name"]: entry["used"] for entry in fix["receivers"]} == dict.fromkeys(PLACES, True)
     assert fix["windows"] == {"length_s": 1.0, "in_common": 3, "used": 3}
     assert fix["sigma_us"] == 20.0
 
@@ -147,16 +157,20 @@ def test_receivers_that_cannot_be_used_are_named_with_the_reason(folder, station
     (refused,) = fix["receivers_refused"]
     assert (refused["name"], "no correlation" in refused["reason"]) == ("TWR", True)
     assert geodesic_m((fix["latitude"], fix["longitude"]), TRANSMITTER) < 10
-    with pytest.raises(DataError, match=r"2 usable; allowed: 3 or more\. Refused: TWR: it recorded one value"):
-        locate_by_recordings((*three[:2], silent), stations)
-    with pytest.raises(DataError, match=r"2 usable.*TWR: its times cannot be used"):
-        locate_by_recordings((*three[:2], unlocked), stations)
+    for spoilt, kind in ((silent, "dead receivers"), (deaf, "no common signal"), (unlocked, "stale clocks")):
+        fix = locate_by_recordings((*three[:2], spoilt), stations)
+        assert (fix["located"], fix["best_guess"]) == (False, None)
+        few, why = fix["reasons"]
+        assert few == "too few receivers: 2 usable, 3 are needed"
+        assert why.startswith(f"{kind}: TWR: ")
+        assert fix["helps"]["station"]["name"] in {"TWR", "HB9RYZ"}
 
 
 def test_a_bare_carrier_is_refused_for_its_bandwidth(folder, stations):
     paths = tuple(write(folder / "bare", name, iq=lambda t: 0.5 * np.exp(200j * np.pi * t)) for name in PLACES)
-    with pytest.raises(DataError, match=r"0 usable.*bandwidth"):
-        locate_by_recordings(paths, stations)
+    fix = locate_by_recordings(paths, stations)
+    assert fix["reasons"][0].startswith("too few receivers: 0 usable")
+    assert fix["reasons"][1].startswith("no bandwidth: DF0KL: no clear peak")
 
 
 def test_lags_and_gate_follow_from_geometry(three, stations):
@@ -172,9 +186,15 @@ def test_lags_and_gate_follow_from_geometry(three, stations):
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"stations": None}, ConfigError, "--stations: got nothing"),
+        ({"stations": None}, DataError, r"_iq\.wav: got no place.*Give --stations FOLDER with DF0KL\.txt"),
         ({"stations": Path("nowhere")}, StorageError, "existing folder"),
-        ({"recordings": ()}, DataError, "0 usable"),
+        ({"recordings": ()}, ConfigError, "recordings: got none"),
+        ({"clock_us": 0.0}, ConfigError, "--clock-us: got 0"),
+        ({"frequency_hz": 0.0}, ConfigError, "--frequency-hz: got 0"),
+        ({"start": "yesterday"}, DataError, "--start: got yesterday; allowed: a moment in UTC such as"),
+        ({"tiles": "https://tiles.example/{z}/{x}/{y}.png"}, ConfigError, "--tiles: got no --map"),
+        ({"map": Path(".")}, ConfigError, "--map: got the folder"),
+        ({"recordings": (Path("a.mp3"),)}, ConfigError, r"a\.mp3: got \.mp3; allowed: \.wav, \.sigmf-meta"),
         ({"window": 0.01}, ConfigError, "--window: got 0.01 s"),
         ({"window": 60.0}, DataError, "within the time that all hold"),
         ({"sigma_us": -1.0}, ConfigError, "--sigma-us"),
@@ -202,7 +222,8 @@ def test_the_command_prints_words_or_one_json_object(three, stations, fix):
     assert printed["ellipse_95"].keys() == {"semi_major_m", "semi_minor_m", "azimuth_deg"}
     assert np.shape(printed["covariance_m2"]) == (2, 2)
     assert printed["latitude"] == pytest.approx(fix["latitude"], abs=1e-4)
-    words = locate(LocateArguments(recordings=three, stations=stations))
+    words, located = locate(LocateArguments(recordings=three, stations=stations))
+    assert located
     assert "49.2000" in words.splitlines()[0]
     assert "3 of 3 used, 1 s each" in words
     failed = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
@@ -214,7 +235,7 @@ def test_the_command_prints_words_or_one_json_object(three, stations, fix):
 )
 def test_dcf77_is_found(kiwi_folder, window_s):
     """The 95 % region holds it and is at most 40 km long, and it is at most the 10 km off that the project wants."""
-    fix = locate_by_recordings(tuple(kiwi_folder.glob("*.wav")), kiwi_folder / "gnss_pos", window_s=window_s)
+    fix = locate_by_recordings(tuple(kiwi_folder.glob("*.wav")), kiwi_folder / "gnss_pos", window=window_s)
     assert mahalanobis_squared(fix, DCF77) < 5.99  # chi-square of two, 95 %
     assert fix["ellipse_95"]["semi_major_m"] <= 40_000
     assert len(fix["receivers_used"]) == 3

@@ -1,6 +1,7 @@
 """An exported model locates made-up recordings: an untrained one, whose solver needs no training to solve."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from flax import nnx
 from kiwi_like import write_kiwi_like, write_places
 
 from heimdall_jax.config import Config, ModelConfig
-from heimdall_jax.errors import DataError, ExportError
+from heimdall_jax.errors import ExportError
 from heimdall_jax.export.release import export_model
 from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S, degrees_to_local
-from heimdall_jax.locating import LocateArguments, locate
-from heimdall_jax.locating_model import locate_by_model
+from heimdall_jax.locate.arguments import LocateArguments
+from heimdall_jax.locate.command import locate
+from heimdall_jax.locate.find import find
 from heimdall_jax.models.build import build
 from heimdall_jax.registry.recordings import recording_inputs
 from heimdall_jax.simulation.sessions import SimulatedSessions
@@ -30,6 +32,10 @@ DOMAIN = Domain(ORIGIN, ("TO", "GE"), (0.0, 0.0), 38_000.0, -85.0, 9.0, (-72_000
 CONFIG = Config(model=ModelConfig(name="receiver_set", width=16, depth=1, heads=2, identity=True, timing=True))
 PLACES = {"TO": (45.044, 7.672), "GE": (44.395, 8.956), "MI": (45.478, 9.123), "CO": (45.03, 7.27)}
 TRANSMITTER = (44.85, 8.35)
+
+
+def locate_by_model(paths: tuple[Path, ...], stations: Path, model: Path) -> dict:
+    return find(LocateArguments(paths, stations=stations, model=str(model))).to_tree()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ def delay_s(name: str) -> float:
 
 def test_the_place_comes_back_from_recordings_alone(run, recordings):
     arguments = LocateArguments(recordings, stations=recordings[0].parent / "places", model=str(run), json=True)
-    fix = json.loads(locate(arguments))
+    fix = json.loads(locate(arguments).text)
     off_m = degrees_to_local(np.array((fix["latitude"], fix["longitude"])), TRANSMITTER)
     covariance_m2 = np.array(fix["covariance_m2"])
     assert np.linalg.norm(off_m) < 100
@@ -65,7 +71,7 @@ def test_the_place_comes_back_from_recordings_alone(run, recordings):
     assert fix["receivers_refused"] == []
     assert fix["method"] == "model"
     assert fix["ellipse_95"]["semi_major_m"] > fix["ellipse_68"]["semi_major_m"] > 0
-    assert "method       model" in locate(LocateArguments(recordings, stations=arguments.stations, model=str(run)))
+    assert "method       model" in locate(LocateArguments(recordings, stations=arguments.stations, model=str(run))).text
 
 
 def test_a_silent_and_an_undated_receiver_are_refused_with_the_reason(run, recordings, tmp_path):
@@ -89,8 +95,12 @@ def test_receivers_elsewhere_are_refused_with_the_region_and_a_cure(run, tmp_pat
 
     paths = tuple(write_kiwi_like(tmp_path, name) for name in FAR)
     places = write_places(tmp_path / "places")
-    with pytest.raises(DataError, match=r"region: got 1 of 3 receivers within .* of 44.* N, .* E.*Leave --model out"):
-        locate_by_model(paths, places, run)
+    fix = locate_by_model(paths, places, run)
+    assert (fix["located"], fix["best_guess"]) == (False, None)
+    (reason,) = fix["reasons"]
+    assert re.match(
+        r"outside the trained region: 1 of 3 receivers within .* of 44.* N, .* E.*leave --model out", reason
+    )
 
 
 def test_a_model_of_features_and_a_spoilt_one_are_refused(run, recordings, tmp_path, set_folder_of_features):

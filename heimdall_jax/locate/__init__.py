@@ -1,0 +1,1 @@
+"""Where a transmitter is, from several receivers' recordings of it: `scripts/locate.py`."""
