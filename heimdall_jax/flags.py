@@ -22,7 +22,9 @@ COMPLETION = "--tyro-print-completion"
 """Followed by bash or zsh, as the only flags: print what completes all others."""
 WRONG_USAGE = 2
 """Exit code."""
-FRAME = "╭╮╰╯│ "
+FRAME, CORNERS, RULES = "│ ", "╭╰", "─-"
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""With which the parser decorates what it says, on some terminals."""
 
 
 def flag(metavar: str, default: str = "none") -> Any:
@@ -49,26 +51,28 @@ def parse(kind: type[Kind], arguments: Sequence[str], **options: Any) -> Kind:
             )
     except SystemExit as end:
         if end.code == WRONG_USAGE:
-            print(f"error: {_in_one_line(said.getvalue(), program)}", file=sys.stderr)
+            print(f"error: {_in_one_line(said.getvalue(), program, kind)}", file=sys.stderr)
         raise
     sys.stderr.write(said.getvalue())
     return found
 
 
-def _in_one_line(framed: str, program: str) -> str:
+def _in_one_line(framed: str, program: str, kind: type) -> str:
     """The parser's framed words in the house's order."""
     parts: list[list[str]] = [[]]
+    framed = COLOURS.sub("", framed)
     for line in framed.splitlines():
-        if line[:1] in "╭╰":  # title and end
-            continue
         inner = line.strip(FRAME)
-        if inner and not inner.strip("─"):
+        if inner and not inner.strip(RULES):
             parts.append([])
-        elif inner:
+        elif inner and line[:1] not in CORNERS:
             parts[-1].append(inner)
+    if framed[:1] not in CORNERS:  # the title has a rule of its own where nothing is framed
+        del parts[0]
     got = " ".join(parts[0]).rstrip(".")
     near, about = (_first_flag(parts, title) for title in ("Perhaps you meant", "Argument helptext"))
-    more = f"{program} {HELP_SETTINGS if re.search(r'--[a-z-]+[.]', got) else HELP[1]}"
+    settings = hasattr(kind, "help_settings") and re.search(r"--[a-z-]+[.]", got)
+    more = f"{program} {HELP_SETTINGS if settings else HELP[1]}"
     cure = f"Did you mean {near}?" if near else f"See {more}."
     return explain("command line", got=got[:1].lower() + got[1:], allowed=about or f"what {more} lists", cure=cure)
 

@@ -34,6 +34,10 @@ class CommandLine:
         code = run_script(main_of(script))
         return code, self._capsys.readouterr().err
 
+    def said(self) -> str:
+        """Standard error since it was last asked for."""
+        return self._capsys.readouterr().err
+
     def refuses(self, script: str, *flags: object, match: str) -> None:
         """Exit code 1, and one line that matches."""
         code, err = self.run(script, *flags)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import difflib
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,6 +35,8 @@ from heimdall_jax.types import Station
 SHARED = ("start", "latitude", "longitude", "frequency_hz", "sample_rate_hz")
 """Columns that every row of a session repeats."""
 DEFAULT_MARGIN_M = 50.0
+LEAST_HZ = {"sample_rate_hz": 250.0, "frequency_hz": 1000.0}
+"""Less is taken for kHz or MHz."""
 
 POWER_AT_ONCE = 1 << 20
 """Samples that are squared in double precision."""
@@ -202,6 +205,9 @@ def _station(row: Row) -> Station:
     latitude, longitude = checked_place((_number(row, "latitude"), _number(row, "longitude")), where)
     if (latitude, longitude) == (0.0, 0.0):
         raise DataError(explain(where, got="(0, 0)", allowed="its place", cure="Correct stations.csv."))
+    if abs(latitude) <= math.pi / 2 and abs(longitude) <= math.pi:  # all of it sea, in the Gulf of Guinea
+        got, cure = f"({latitude:g}, {longitude:g})", "These look like radians: multiply them by 180 / pi."
+        raise DataError(explain(where, got=got, allowed="a place on land, in degrees", cure=cure))
     return Station(row["name"], latitude, longitude, _number(row, "altitude_m") if row.get("altitude_m") else 0.0)
 
 
@@ -216,6 +222,10 @@ def _number(row: Row, column: str) -> float:
     if not low <= value <= high:
         got, allowed = row[column], f"{low:g} to {high:g}"
         raise DataError(explain(f"column {column}", got=got, allowed=allowed, cure="Correct it."))
+    if value < LEAST_HZ.get(column, low):
+        cure = f"Give Hz: {value:g} kHz are {value * 1e3:.15g}, {value:g} MHz are {value * 1e6:.15g}."
+        allowed = f"{LEAST_HZ[column]:g} Hz or more"
+        raise DataError(explain(f"column {column}", got=row[column], allowed=allowed, cure=cure))
     return value
 
 
