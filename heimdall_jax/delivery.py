@@ -15,7 +15,7 @@ from heimdall_jax.errors import StorageError
 from heimdall_jax.export.manifest import Smaller
 from heimdall_jax.export.parity import Report
 from heimdall_jax.features.extract import samples_needed
-from heimdall_jax.handover import hand_over, undelivered
+from heimdall_jax.handover import describe_model, hand_over, undelivered
 from heimdall_jax.registry.publish import Published
 from heimdall_jax.registry.recordings import recording_inputs
 from heimdall_jax.run import Run, open_run
@@ -72,6 +72,7 @@ def deliver(
     samples = _probes(run.config, data)
     export_model(run.model, folder, config=run.config, domain=run.domain, samples=samples, metrics=metrics)
     manifest = shrink(run, data, precisions)
+    describe_model(folder, manifest)
     try:
         version, note, published = hand_over(folder, run.config.tracking, tracker, store)
     except TrackerAway as error:
@@ -97,7 +98,8 @@ def _probes(config: Config, data: Data) -> Sample:
 def validate_export(model_path: Path) -> Validated:
     """Prove that a run's `model.onnx` is its best checkpoint, weight by weight, and that ONNX Runtime agrees with JAX.
 
-    Smaller files of the run must be those of the manifest, and as near to `model.onnx` as it says.
+    Smaller files of the run must be those of the manifest, and as near to `model.onnx` as it says; a model card must
+    give its hash.
 
     Args:
         model_path: That file, a smaller one, or the run folder.
@@ -106,10 +108,13 @@ def validate_export(model_path: Path) -> Validated:
         HeimdallError: One of its children: what differs, or what of the run is missing.
     """
     from heimdall_jax.export.bundle import read_bundle
+    from heimdall_jax.export.model_card import check_card
     from heimdall_jax.export.release import read_samples, validate
     from heimdall_jax.shrinking import validate_smaller
 
     run = open_run(read_bundle(model_path).path.parent)
+    bundle = read_bundle(run.folder / MODEL)
     samples = read_samples(run.folder)
+    check_card(run.folder, bundle.manifest.sha256)
     parity = validate(run.folder / MODEL, run.model, samples, config=run.config, domain=run.domain)
     return Validated(parity, validate_smaller(run))

@@ -13,6 +13,7 @@ from heimdall_jax.config import TrackingConfig
 from heimdall_jax.errors import ConfigError, StorageError, explain
 from heimdall_jax.export.bundle import read_bundle
 from heimdall_jax.export.manifest import Manifest
+from heimdall_jax.export.model_card import CARD, write_card
 from heimdall_jax.progress import tell
 from heimdall_jax.publishing import in_words, publish_run
 from heimdall_jax.registry.publish import Published
@@ -51,7 +52,9 @@ def hand_over(folder: Path, tracking: TrackingConfig, tracker: Tracker, store: s
         tell("uploading the run to MLflow")
     tracker.log(metrics["step"], _told(metrics))
     tracker.flush()
-    for name in (CONFIG, METRICS, *(entry.file for entry in manifest.smaller if entry.accepted)):
+    if not (folder / CARD).exists():
+        describe_model(folder, manifest)
+    for name in (CONFIG, METRICS, CARD, *(entry.file for entry in manifest.smaller if entry.accepted)):
         tracker.log_artifact(folder / name)
     tags = describe(metrics, manifest, read_note(folder).revision or code_revision())
     name, tree = tracking.registered_name, manifest.to_tree()
@@ -62,6 +65,15 @@ def hand_over(folder: Path, tracking: TrackingConfig, tracker: Tracker, store: s
     published = publish_run(folder, store, version=shared) if store else None
     tracker.finish()
     return HandedOver(version, note, published)
+
+
+def describe_model(folder: Path, manifest: Manifest) -> None:
+    """Write the model card of a run, over the one there.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    write_card(folder, manifest, read_note(folder).revision or code_revision())
 
 
 def describe(metrics: Mapping[str, Any], manifest: Manifest, revision: str) -> dict[str, str]:

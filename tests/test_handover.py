@@ -77,7 +77,7 @@ def test_a_finished_run_is_handed_over_with_all_it_has(finished):
     run = tracker.runs[run_id]
     assert handed == ("1", "champion is version 1: there was none", None)
     assert run.status == "FINISHED"
-    assert set(run.artifacts) == {"config.yaml", "metrics.json"}
+    assert set(run.artifacts) == {"config.yaml", "metrics.json", "model_card.md"}
     assert run.metrics["test/mean_m"].keys() == {7}
     assert run.tags == tracker.tags["heimdall-net", "1"]
     assert run.tags["git_revision"] == "abc-dirty"

@@ -24,6 +24,8 @@ from heimdall_jax.config import (
 )
 from heimdall_jax.delivery import validate_export
 from heimdall_jax.errors import ConfigError, DataError, ExportError, StorageError
+from heimdall_jax.export.bundle import read_bundle
+from heimdall_jax.export.model_card import check_card
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.models.receiver_set import ReceiverSetNet
 from heimdall_jax.pipeline import evaluate, train
@@ -71,6 +73,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
 def test_the_run_folder_holds_what_other_programs_rely_on(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert {"config.yaml", "metrics.json", "checkpoints", "model.onnx", "manifest.json", "recalibration.json"} <= names
+    assert check_card(run, read_bundle(run).manifest.sha256)
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["dataset"] == "powder"
     assert metrics["split"] == "random"
@@ -93,7 +96,7 @@ def test_the_tracked_run_holds_parameters_metrics_files_and_the_model(run: Path)
     assert steps == list(range(len(steps)))
     assert len(steps) == 6 * 7  # 111 training rows in batches of 16
     files = {item.path for item in client.list_artifacts(run_id)}
-    assert {"config.yaml", "metrics.json"} <= files
+    assert {"config.yaml", "metrics.json", "model_card.md"} <= files
     version = client.get_model_version_by_alias("heimdall-net", "candidate")
     assert version.run_id == run_id
 

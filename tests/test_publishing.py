@@ -53,7 +53,9 @@ def stamps(store: Path) -> dict[str, int]:
 
 def test_training_publishes_under_the_registered_number(run: Path, config: Config) -> None:
     store = Path(config.export.publish)
-    files = {"model.onnx", "model_float16.onnx", "metrics.json", "config.yaml", "SHA256SUMS", "manifest.json"}
+    files = {"model.onnx", "model_float16.onnx", "metrics.json", "config.yaml", "SHA256SUMS", "manifest.json"} | {
+        "model_card.md"
+    }
     if not (run / "model_float16.onnx").exists():
         files.remove("model_float16.onnx")
     assert set(stamps(store)) == {f"{NAME}/latest", *(f"{NAME}/1/{name}" for name in files)}

@@ -126,6 +126,14 @@ def test_they_are_proven_again_and_every_forgery_is_named(trained: Path, copy: P
         validate_export(copy)
 
 
+def test_a_card_of_another_model_is_refused(copy: Path):
+    sha256, card = read_bundle(copy).manifest.sha256, copy / "model_card.md"
+    assert card.read_text().count(sha256) == 2
+    card.write_text(card.read_text().replace(sha256, "0" * 64, 1))
+    with pytest.raises(ExportError, match=f"model_card.md, model_sha256: got {'0' * 64}"):
+        validate_export(copy)
+
+
 def test_ranges_come_from_training_rows_and_from_no_others(copy: Path, data: Data, monkeypatch):
     run = open_run(copy)
     fed: list[dict[str, np.ndarray]] = []
@@ -156,6 +164,7 @@ def test_where_the_error_grows_the_file_is_refused_and_the_run_kept(
     console = Console(file=io.StringIO(), width=120)
     metrics = train(config, copy, resume=True, console=console)
     assert metrics["error_m"] == json.loads((copy / "metrics.json").read_text())["error_m"]
+    assert "- int8: refused (int8 export: got a mean error of " in (copy / "model_card.md").read_text()
     entry = told(copy)["int8"]
     assert entry["accuracy"]["growth"] > 0.02
     said = "int8 export: got a mean error of "

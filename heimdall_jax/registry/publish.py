@@ -40,7 +40,7 @@ from heimdall_jax.registry.published import (
 )
 from heimdall_jax.store import ExistingObjectError, MissingObjectError, ObjectStore
 
-COMPANIONS = ("metrics.json", "config.yaml")
+COMPANIONS = ("metrics.json", "config.yaml", "model_card.md")
 """Files of a run that go along where they are."""
 DIGITS = 12
 """Of the hash of `SHA256SUMS`, as a version; a registry's numbers are shorter."""

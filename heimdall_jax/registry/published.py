@@ -1,8 +1,8 @@
 """How published models lie in an object store, for those who publish and those who fetch.
 
-`{name}/{version}/` holds `model.onnx`, accepted smaller files, the run's `metrics.json` and `config.yaml` where there
-are, `SHA256SUMS` over all of them (`sha256sum -c` reads it) and `manifest.json`. A version without a manifest does not
-exist. `{name}/latest` names the version that was published last.
+`{name}/{version}/` holds `model.onnx`, accepted smaller files, the run's `metrics.json`, `config.yaml` and
+`model_card.md` where there are, `SHA256SUMS` over all of them (`sha256sum -c` reads it) and `manifest.json`. A version
+without a manifest does not exist. `{name}/latest` names the version that was published last.
 """
 
 from __future__ import annotations

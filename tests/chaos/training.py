@@ -156,3 +156,6 @@ def compare(killed: Training, whole: Training, steps: int) -> None:
     assert metrics == whole.metrics()
     for name in ("metrics.json", "model.onnx"):
         assert (killed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    cards = [(run.folder / "model_card.md").read_text().splitlines() for run in (killed, whole)]
+    # The checkout may change between the two.
+    assert len({tuple(line for line in card if not line.startswith("| code |")) for card in cards}) == 1

@@ -18,6 +18,7 @@ from heimdall_jax.config import Config
 from heimdall_jax.errors import ConfigError, StorageError
 from heimdall_jax.export.bundle import MANIFEST, verify_bundle, write_bundle
 from heimdall_jax.export.manifest import parse_manifest
+from heimdall_jax.export.model_card import CARD, check_card
 from heimdall_jax.export.session import open_session
 from heimdall_jax.export.signature import COVARIANCE_M2, INPUTS, POSITION_DEG, POSITION_M
 from heimdall_jax.registry.fetch import fetch_bundle
@@ -177,6 +178,14 @@ def open_key(folder: Path) -> Reader:
     return read
 
 
+def open_card(folder: Path) -> Reader:
+    def read(data: bytes) -> object:
+        (folder / CARD).write_bytes(data)
+        return check_card(folder, "a" * 64)
+
+    return read
+
+
 def open_uri(folder: Path) -> Reader:
     def read(data: bytes) -> object:
         text = data.decode("utf-8", "surrogateescape")
@@ -188,9 +197,11 @@ def open_uri(folder: Path) -> Reader:
 
 
 KEYS = [b"net/1/a"]
+CARD_HEADER = f"---\nlicense: apache-2.0\nmodel_sha256: {'a' * 64}\n---\n\n# net\n".encode()
 TARGETS = (
     Target("manifest", lambda: bundle_file(MANIFEST), open_manifest, spoil_json, 20_000, 300),
     Target("onnx", lambda: bundle_file("model.onnx"), open_graph, spoil_graph, 20_000, 300),
+    Target("model_card", lambda: [CARD_HEADER], open_card, spoil_text, 20_000, 300),
     Target("sums", sums_seeds, lambda folder: lambda data: parse_sums(data, "net/1"), spoil_text, 20_000, 500),
     Target("latest", latest_seeds, open_latest, spoil_json, 20_000, 500),
     Target("published", published_seeds, open_published, spoil_published, 5_000, 100),

@@ -23,4 +23,5 @@ def other_folder(tmp_path_factory) -> Path:
     stand_ins.channel_bundle(folder)
     (folder / "metrics.json").write_text('{"n": 1}')
     (folder / "config.yaml").write_text("seed: 1\n")
+    (folder / "model_card.md").write_text("# A model\n")
     return folder
