@@ -13,7 +13,7 @@ from heimdall_jax.errors import DataError, explain
 from heimdall_jax.pages.map_labels import Label, Labels
 from heimdall_jax.pages.map_picture import FixPicture, Heat, MapCurve
 from heimdall_jax.pages.map_view import PICTURE, View
-from heimdall_jax.pages.outlines import SPARE, THINNED, cut_area, cut_line, path_data
+from heimdall_jax.pages.outlines import SPARE, THINNED, cut_area, cut_line, filled_in, path_data
 
 REGIONS = (0.95, 0.68)
 BANDS = (0.95, 0.8, 0.5, 0.25)
@@ -142,9 +142,9 @@ def marks_of(
         for share, outline in outlines.items()
         if outline is not None
     ]
-    frame = "" if closer is None else _area(view, [closer.degrees(_edge())])
+    frame = "" if closer is None else _area(view, [closer.places_deg(filled_in(_edge(), 40.0))])
     curves = _curves(picture.curves, lines, labels)
-    return Marks(heat, curves, regions, frame, receivers, fix, mark(wish, "one more here"))
+    return Marks(heat, curves, regions, frame, receivers, fix, mark(wish, "add here"))
 
 
 def _points(view: View, places_deg: Sequence[tuple[float, float]]) -> list[tuple[float, float] | None]:

@@ -53,7 +53,7 @@ def map_page(picture: FixPicture, tiles: str | None = None) -> str:
     return render(
         "map.html.jinja",
         title=picture.title,
-        subtitle="Where a transmitter is by what several receivers heard, and how sure that is.",
+        subtitle=map_words.subtitle(picture),
         warnings=[] if known else [f"I don't know where it is: {'; '.join(picture.fix['reasons']) or 'no fix'}."],
         headlines=map_words.headlines(picture),
         maps=_maps(picture, bands, views, tiles),

@@ -42,7 +42,7 @@ class View:
         east, north = (plane_m(points_deg, self.middle_deg, self.web) / self.metres_per_unit).T
         return np.stack([WIDTH / 2 + east, HEIGHT / 2 - north], axis=-1)
 
-    def degrees(self, units: Float64[ndarray, "n 2"]) -> Float64[ndarray, "n 2"]:
+    def places_deg(self, units: Float64[ndarray, "n 2"]) -> Float64[ndarray, "n 2"]:
         """Latitude, longitude (n, 2) of x, y (n, 2)."""
         flat_m = (units - (WIDTH / 2, HEIGHT / 2)) * (self.metres_per_unit, -self.metres_per_unit)
         return place_deg(flat_m, self.middle_deg, self.web)
@@ -60,14 +60,14 @@ class View:
     @property
     def ground_m_per_unit(self) -> float:
         """In the middle."""
-        a_deg, b_deg = self.degrees(np.array([[WIDTH / 2 - 1, HEIGHT / 2], [WIDTH / 2 + 1, HEIGHT / 2]]))
+        a_deg, b_deg = self.places_deg(np.array([[WIDTH / 2 - 1, HEIGHT / 2], [WIDTH / 2 + 1, HEIGHT / 2]]))
         return float(geodesy.ground_distance_m(a_deg, b_deg)) / 2
 
     @property
     def part(self) -> Rectangle:
         """West, south, east, north in degrees of all that is on the picture; all longitudes where a pole is."""
         across = np.stack(np.meshgrid(np.linspace(0, WIDTH, 33), np.linspace(0, HEIGHT, 33)), axis=-1).reshape(-1, 2)
-        latitude, longitude = self.degrees(across).T
+        latitude, longitude = self.places_deg(across).T
         about = self.middle_deg[1]
         turned = about + (longitude - about + 180) % 360 - 180
         spare = 0.02 * float(np.ptp(latitude)) + 1e-6

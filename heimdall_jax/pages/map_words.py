@@ -15,6 +15,11 @@ from heimdall_jax.pages.map_picture import FixPicture, MapCurve
 from heimdall_jax.pages.map_view import View
 from heimdall_jax.pages.render import Sheet
 
+METHODS = {
+    "tdoa": "By differences of arrival times",
+    "rss": "By received powers",
+    "model": "By a trained model of what was received",
+}
 _TIED = "\N{NO-BREAK SPACE}"
 
 
@@ -22,6 +27,12 @@ def degrees_told(latitude: float, longitude: float, decimals: int = 4) -> str:
     """A place in degrees, with the halves of the Earth."""
     north, east = "NS"[latitude < 0], "EW"[longitude < 0]
     return f"{abs(latitude):.{decimals}f}°{_TIED}{north}, {abs(longitude):.{decimals}f}°{_TIED}{east}"
+
+
+def subtitle(picture: FixPicture) -> str:
+    """How it was found, and by how many."""
+    used, method = sum(receiver.used for receiver in picture.receivers), picture.fix["method"]
+    return f"{METHODS.get(method, f'By {method}')}, at {used} of {len(picture.receivers)} receivers."
 
 
 def headlines(picture: FixPicture) -> list[tuple[str, str]]:
@@ -126,14 +137,14 @@ def about(host: str | None) -> list[str]:
 def _receivers(picture: FixPicture) -> Sheet:
     place = place_of(picture.fix)
     from_place = () if place is None else ("from the fix" if picture.fix["located"] else "from best guess",)
-    rows = []
+    rows, noted = [], any(r.note for r in picture.receivers)
     for r in picture.receivers:
         at = (r.latitude_deg, r.longitude_deg)
         away = (
             () if place is None else (spoken_m(float(geodesy.ground_distance_m(np.array(at), np.array(_at(place))))),)
         )
-        rows.append((r.name, degrees_told(*at), *away, "used" if r.used else "refused", r.note))
-    header = ("receiver", "place", *from_place, "part", "note")
+        rows.append((r.name, degrees_told(*at), *away, "used" if r.used else "refused", *([r.note] if noted else [])))
+    header = ("receiver", "place", *from_place, "part", *(["note"] if noted else []))
     return Sheet("Receivers", "All that were given.", header, tuple(rows))
 
 
