@@ -189,8 +189,10 @@ def run_script(
         quieten()
     try:
         with (stop or Stop()).listening(), watched(_LateDisplay()):
-            action(arguments)
-            sys.stdout.flush()
+            try:
+                action(arguments)
+            finally:
+                sys.stdout.flush()
     except HeimdallError as error:
         if "--debug" in arguments:
             raise
