@@ -95,29 +95,31 @@ class Settings:
 
 @dataclass(frozen=True)
 class EvaluateArguments:
-    """Measure finished runs on any data set and split; never trains.
+    """Measure finished runs on any data set and split; several are compared on the same transmissions. Never trains.
 
-    Examples: evaluate.py RUN · evaluate.py RUN --data FOLDER --split none · evaluate.py RUN RUN RUN
+    Example: evaluate.py RUN --report · evaluate.py RUN RUN --out FOLDER --report
     """
 
-    run: tyro.conf.Positional[Path]
-    """Run folder that train.py left, or a folder that holds seed-0, seed-1, ..."""
-    others: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """More runs of the same data and split: then also each metric's mean and spread over all of them."""
-    data: str | None = None
-    """Data set's folder or file, or the URL of a catalogue's database; by default the run's own."""
-    objects: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
-    """Store of the catalogue's recordings; by default the run's own."""
-    split: str | None = None
-    """random, time, block, block1 to block4, none (every row) or a JSON file; by default the run's own."""
-    out: Path | None = None
-    """Folder for the results; by default RUN for the run's own test, else RUN/evaluations/NAME."""
-    conditions: int | None = None
-    """Also measure a simulated run at each clock, on up to this many transmissions (5,300 leave 4,300 that count)."""
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run folder that train.py left, or one that holds seed-0, seed-1, ..."""
+    others: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[RUN ...]")] = ()
+    """Compared with the first: paired differences with intervals, spread."""
+    data: Annotated[str | None, flag("PATH|URL", "the run's own")] = None
+    """Data set's folder or file, or a catalogue's database."""
+    objects: Annotated[str | None, flag("URL", "the run's own")] = None
+    """Store of the catalogue's recordings, as s3://bucket."""
+    split: Annotated[str | None, flag("NAME", "the run's own")] = None
+    """random, time, block, block1 to block4, none (every row) or a JSON file."""
+    out: Annotated[Path | None, flag("FOLDER", "RUN, or RUN/evaluations/NAME")] = None
+    """Folder for metrics.json; of several runs for seeds.json."""
+    conditions: Annotated[int | None, flag("COUNT")] = None
+    """Also measure a simulated run at each clock, on so many transmissions."""
     faults: bool = False
-    """Also measure a radio map run with each receiver shifted, frozen or swapped in turn, and whether it is noticed."""
+    """Also measure a radio map run with each receiver failing in turn."""
     report: bool = False
-    """Also draw the figures, write report.html, and store both with the tracked run."""
+    """Also write report.html, the run as a page; of several compare.html."""
+    json: bool = False
+    """Print one JSON object: metrics.json, or seeds.json of several runs."""
     debug: bool = False
     """Show tracebacks."""
 

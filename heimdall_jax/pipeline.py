@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from heimdall_jax.display import Display, Listener, beside
 from heimdall_jax.doubts import with_doubts
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.evaluation.figures import error_against_clock
+from heimdall_jax.evaluation.fixes import Fixes
 from heimdall_jax.evaluation.summary import write_metrics
 from heimdall_jax.evaluation.table import closing_table, conditions_table, faults_table
 from heimdall_jax.export.bundle import write_atomically
@@ -150,6 +151,7 @@ def evaluate(
     faults: bool = False,
     report: bool = False,
     console: Console | None = None,
+    keep: Callable[[Fixes], None] = lambda fixes: None,
 ) -> dict[str, Any]:
     """Measure the best model of a run on any data set and split of its kind; nothing is trained.
 
@@ -163,6 +165,7 @@ def evaluate(
         faults: Also measure what one failing receiver costs a radio map run, with and without a watch on receivers.
         report: Also draw figures and write a page of them, and store both with the tracked run.
         console: As for `train`.
+        keep: Is given every fix, by which runs can be compared.
 
     Returns:
         The contents of `metrics.json`.
@@ -186,6 +189,7 @@ def evaluate(
     elsewhere = "" if data_path is None and split is None else f"{Path(asked.data.path).name}-{data.split}"
     out = out or (folder / "evaluations" / elsewhere if elsewhere else folder)
     metrics, files = assessment.metrics, {"metrics": out / METRICS}
+    keep(assessment.fixes)
     write_metrics(out / METRICS, metrics)
     if report:
         drawn = write_report(run, data, assessment, out)

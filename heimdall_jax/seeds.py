@@ -1,4 +1,4 @@
-"""Several runs that differ by their seed: made one after the other, and measured as one result."""
+"""Several runs: made one after the other with seeds of their own, measured as one result, and compared in pairs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from rich.console import Console
 
 from heimdall_jax import config as configs
 from heimdall_jax.config import Config
+from heimdall_jax.datasets import COUNTS
 from heimdall_jax.errors import ConfigError, StorageError, explain
+from heimdall_jax.evaluation.comparison import compare_all, comparison_table
+from heimdall_jax.evaluation.fixes import Fixes
 from heimdall_jax.evaluation.spread import spread_table, spreads
 from heimdall_jax.evaluation.summary import write_metrics
+from heimdall_jax.export.bundle import write_atomically
+from heimdall_jax.pages.compare_page import compare_page
 from heimdall_jax.pipeline import evaluate, train
 from heimdall_jax.run import FREE, begin, changed_settings
 from heimdall_jax.run_folder import CONFIG, is_begun, is_finished, read_metrics
 from heimdall_jax.stopping import Stop
 
-SEEDS = "seeds.json"
+SEEDS, PAGE = "seeds.json", "compare.html"
 FOLDER = re.compile(r"seed-(\d+)")
 OF_THE_DATA = ("source", "path", "split", "limit", "min_receivers")
 """Settings under `data` in which runs of one result are alike."""
@@ -99,7 +104,7 @@ def evaluate_runs(
             `seeds.json` the folder that holds them all.
         conditions: As for `evaluate`.
         faults: Likewise.
-        report: Likewise, of each run.
+        report: Likewise, of each run; of several also `compare.html` beside `seeds.json`.
         console: Where progress and tables go; standard output if None.
 
     Returns:
@@ -107,32 +112,42 @@ def evaluate_runs(
 
     Raises:
         ConfigError: A run is named twice, or runs were trained on other data or another split.
+        DataError: They were not measured on the same rows.
         HeimdallError: As `evaluate`.
     """
     asked: dict[str, Any] = {"data_path": data_path, "objects": objects, "split": split}
-    asked |= {"conditions": conditions, "faults": faults, "report": report}
-    console = console or Console()
+    asked |= {"conditions": conditions, "faults": faults, "report": report, "console": console}
     folders = _seed_folders(runs[0]) if len(runs) == 1 else list(runs)
     if not folders:
-        return evaluate(runs[0], out=out, console=console, **asked)
+        return evaluate(runs[0], out=out, **asked)
     parent = _common_parent(folders)
     trained = [configs.load(str(_config_of(folder))) for folder in folders]
     _refuse_other_data(folders, trained)
-    results = {}
-    for folder in folders:
+    results, fixes, console = {}, [], console or Console()
+    names = [Path(os.path.abspath(folder)).relative_to(parent) for folder in folders]
+    for folder, name in zip(folders, names, strict=True):
         console.print(f"{folder}:", highlight=False, soft_wrap=True)
-        its_out = out and out / Path(os.path.abspath(folder)).relative_to(parent)
-        results[folder] = evaluate(folder, out=its_out, console=console, **asked)
+        results[folder] = evaluate(folder, out=out and out / name, keep=fixes.append, **asked)
     if out is None and (data_path is not None or split is not None):
         first = next(iter(results.values()))
         out = parent / "evaluations" / f"{Path(data_path or trained[0].data.path).name}-{first['split']}"
-    return _conclude(results, trained, out or parent, console)
+    each = {name.as_posix(): one for name, one in zip(names, fixes, strict=True)}
+    told = _conclude(results, trained, out or parent, console, each)
+    if report:
+        page = (out or parent) / PAGE
+        write_atomically(page, compare_page(told, list(results.values()), each).encode())
+        console.print(f"page    {page}", highlight=False, soft_wrap=True)
+    return told
 
 
 def _conclude(
-    results: Mapping[Path, dict[str, Any]], trained: Sequence[Config], out: Path, console: Console
+    results: Mapping[Path, dict[str, Any]],
+    trained: Sequence[Config],
+    out: Path,
+    console: Console,
+    fixes: Mapping[str, Fixes] | None = None,
 ) -> dict[str, Any]:
-    """Write `seeds.json`, and print its table."""
+    """Write `seeds.json`, and print its tables; runs are compared where there are fixes of each, by its name."""
     first = next(iter(results.values()))
     told: dict[str, Any] = {key: first[key] for key in ("dataset", "split", "n")}
     told["runs"] = [folder.name for folder in results]
@@ -140,8 +155,12 @@ def _conclude(
     others = {name for config in trained[1:] for name in changed_settings(asdict(trained[0]), asdict(config))}
     told["differing"] = sorted(name for name in others if not name.startswith(OF_A_RUN))
     told["metrics"] = spreads(list(results.values()))
+    if fixes is not None:
+        told["compared"] = compare_all(fixes)
     write_metrics(out / SEEDS, told)
     console.print(spread_table(f"{told['dataset']}, split {told['split']}, n = {told['n']}", told["metrics"]))
+    if told.get("compared", {}).get("others"):
+        console.print(comparison_table(told["compared"]))
     if told["differing"]:
         console.print(f"note: the runs differ by more than their seed: {', '.join(told['differing'])}", soft_wrap=True)
     console.print(f"spread  {out / SEEDS}", highlight=False, soft_wrap=True)
@@ -193,7 +212,8 @@ def _data_of(config: Config) -> dict[str, Any]:
     """What a run was trained and is tested on; paths as they are on this machine, however they were written."""
     told = {f"data.{name}": getattr(config.data, name) for name in OF_THE_DATA}
     if config.data.source == "simulation":
-        return told | {f"world.{name}": value for name, value in asdict(config.world).items()}
+        drawn = {name: value for name, value in asdict(config.world).items() if name not in COUNTS or name == "test"}
+        return told | {"data.limit": None} | {f"world.{name}": value for name, value in drawn.items()}
     split_file = Path(config.data.split)
     told["data.path"] = os.path.realpath(config.data.path)
     return told | ({"data.split": os.path.realpath(split_file)} if split_file.suffix == ".json" else {})

@@ -50,7 +50,7 @@ def spread_table(heading: str, found: Mapping[str, Spread]) -> Table:
     for name, spread in found.items():
         if not name.startswith(OF_BASELINES):
             cells = (spread[key] for key in ("mean", "std", "min", "max"))
-            table.add_row(name, *("" if value is None else _told(name, value) for value in cells))
+            table.add_row(name, *("" if value is None else in_unit(name, value) for value in cells))
     return table
 
 
@@ -72,7 +72,7 @@ def _spread(values: list[float]) -> Spread:
     }
 
 
-def _told(name: str, value: float) -> str:
+def in_unit(name: str, value: float) -> str:
     """A number as its unit asks."""
     if name.endswith("area_m2"):
         return f"{value / 1e6:,.3g} km2"
