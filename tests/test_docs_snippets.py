@@ -17,7 +17,8 @@ from heimdall_jax.export.bundle import write_bundle
 from heimdall_jax.export.onnx import OPSET, graph_metadata
 from heimdall_jax.export.signature import COVARIANCE_M2, POSITION_DEG, POSITION_M, SIGMA_M, describe_inputs
 from heimdall_jax.geodesy import degrees_to_local
-from tests.documentation import DOCS, FENCE, PAGES, TRAINING, name_of, snippets
+from heimdall_jax.locate.found import Fix, Found
+from tests.documentation import DOCS, FENCE, PAGES, TRAINING, name_of, section, snippets
 from tests.laws import ROOT
 
 HOW_TO = DOCS / "how-to"
@@ -155,3 +156,11 @@ def test_the_snippet_writes_what_the_samples_read(tmp_path, monkeypatch, capsys)
     iq_T = np.load(tmp_path / "transmission" / written[0]["recording"])
     assert (iq_T.dtype, iq_T.shape) == (np.complex64, (12_000,))
     assert f"{names['session'].truth_deg}" in capsys.readouterr().out
+
+
+def test_every_field_of_a_fix_is_explained():
+    fix = Fix((45.0, 8.0), np.eye(2))
+    told = set(re.findall(r"`(\w+)`", section(HOW_TO / "own-recordings.md", "Locate one transmission")))
+    for reasons in ((), ("a reason",)):
+        tree = Found("tdoa", fix, reasons, (), (), (), {"length_s": 1.0, "in_common": 1, "used": 1}, ()).to_tree()
+        assert {*tree, *tree["windows"], *fix.to_tree()["ellipse_68"]} <= told
