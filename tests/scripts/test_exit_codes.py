@@ -1,4 +1,4 @@
-"""Exit codes are those of the guide's table; what ends with each is tested where it is made, a reader that left here."""
+"""Exit codes are those of the guide's table; most are tested where they arise, a reader that left is here."""
 
 import re
 import signal
