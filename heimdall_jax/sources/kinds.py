@@ -16,6 +16,7 @@ from heimdall_jax.sources.places import Places, checked_station, place_of
 from heimdall_jax.sources.receptions import DatedReception, Reception
 from heimdall_jax.sources.sigmf import ARCHIVE, COLLECTION, DATA, META, read_collection, read_sigmf
 from heimdall_jax.sources.sigmf_decode import SigmfRecording
+from heimdall_jax.sources.swapped import refuse_swapped_stations
 from heimdall_jax.sources.time_axis import Dated
 from heimdall_jax.types import Station
 
@@ -72,6 +73,7 @@ def read_receptions(
     known = {one.frequency_hz for one in kept} | {one.frequency_hz for *_, one in plain if one.frequency_hz}
     frequency_hz = supplied.frequency_hz or (known.pop() if len(known) == 1 else None)
     kept += [_dated(where, stem, one, replace(supplied, frequency_hz=frequency_hz)) for where, stem, one in plain]
+    refuse_swapped_stations([one.station for one in kept])
     return kept, refused
 
 

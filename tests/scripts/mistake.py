@@ -55,6 +55,19 @@ def own(*changes: tuple[str, str], iq: Callable[[Path], object] = lambda file: N
     return make
 
 
+def described(**changes: object) -> Callable[[Path], None]:
+    """Three receivers' recordings as NumPy files with a JSON beside each; the last one's has changes."""
+
+    def make(here: Path) -> None:
+        start = {"start": "2026-03-01T12:00:00Z", "sample_rate_hz": RATE_HZ, "frequency_hz": 145e6}
+        for name, place in {"TO": (45.04, 7.67), "GE": (44.4, 8.96), "MI": (45.48, 9.12)}.items():
+            np.save(here / f"{name}.npy", np.full(600, 0.1 + 0.1j, np.complex64))
+            told = {"latitude": place[0], "longitude": place[1], **start, **(changes if name == "MI" else {})}
+            (here / f"{name}.json").write_text(json.dumps(told))
+
+    return make
+
+
 def text(name: str, content: str | bytes = "x\n") -> Callable[[Path], object]:
     """A file."""
     return lambda here: (here / name).write_bytes(content if isinstance(content, bytes) else content.encode())

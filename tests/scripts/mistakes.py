@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from heimdall_jax.flags import WRONG_USAGE
-from tests.scripts.mistake import HEADER, RATE_HZ, Case, folder, own, powder, text, together, tracked_run
+from tests.scripts.mistake import HEADER, RATE_HZ, Case, described, folder, own, powder, text, together, tracked_run
 from tests.servers import free_port
 
 OWN = ("prepare_data", "--recordings", ".", "--out", "out")
 NOBODY = f"127.0.0.1:{free_port()}"
+LOCATE = ("locate", "TO.npy", "GE.npy", "MI.npy")
+WAV = "20260301T120000Z_145000000_TO_iq.wav"
 CONFIG = ("train", "--out", "runs/a", "--config")
 TRAIN = ("train", "--out", "runs/a", "--tracking.enabled", "False")
 ON_POWDER = (*TRAIN, "--config", "powder", "--data", "data")
@@ -247,4 +249,20 @@ CASES = [
         ("prepare_data", "--catalogue", "c", "--recordings", "r", "--out", "o"),
         "--recordings: got --catalogue too",
     ),
+    # Of locate.py alone.
+    Case("nothing recorded", ("locate",), "recordings: got none; allowed: three or more"),
+    Case("stations missing", (*LOCATE, "--stations", "nowhere"), "--stations: got nowhere", described()),
+    Case("recording of no kind", ("locate", "a.mp3"), r"a\.mp3: got \.mp3; allowed: \.wav", text("a.mp3")),
+    Case("no such recording", ("locate", "a.npy"), r"a\.(npy|json): got No such file"),
+    Case("wav cut off", ("locate", WAV, "--stations", "."), WAV, text(WAV, b"RIFF")),
+    Case("JSON cut off", LOCATE, r"MI\.json", together(described(), text("MI.json", '{"start'))),
+    Case("JSON key unknown", LOCATE, "latitud; .*Did you mean .*latitude", described(latitud=45)),
+    Case("no start", LOCATE, "--start", described(start=None)),
+    Case("receiver swapped off Earth", LOCATE, "MI.*look swapped", described(latitude=120, longitude=45)),
+    Case("receiver swapped on Earth", LOCATE, "station 'MI'.*seem swapped", described(latitude=9.12, longitude=45.48)),
+    Case("rate of nothing", LOCATE, "sample_rate_hz", described(sample_rate_hz=0)),
+    Case("clock that runs backwards", (*LOCATE, "--clock-us", "-1"), r"--clock-us: got -1\.0; allowed: above 0"),
+    Case("model of no kind", (*LOCATE, "--model", "ftp://models/net"), "model: got 'ftp://models/net'", described()),
+    Case("registry not named", (*LOCATE, "--model", "models:/net@best"), "registry of models:/net@best", described()),
+    Case("no folder for the map", (*LOCATE, "--map", "d"), "--map: got the folder d", folder("d")),
 ]

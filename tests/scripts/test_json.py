@@ -48,7 +48,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_training_tells_run_version_and_metrics_and_its_export_is_validated(home: Path, ask: Ask) -> None:
     run = home / "runs" / "a"
     told, seen = ask("train", "--config", home / "mine.yaml", "--out", run)
@@ -70,7 +70,7 @@ def test_a_training_tells_run_version_and_metrics_and_its_export_is_validated(ho
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_several_seeds_tell_their_spread(home: Path, ask: Ask) -> None:
     out = home / "runs" / "several"
     flags = ("--config", home / "mine.yaml", "--tracking.enabled", "False")
