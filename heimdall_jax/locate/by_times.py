@@ -83,7 +83,7 @@ def find_by_times(
     if sigma_us is None:
         low = bool(receptions) and receptions[0].frequency_hz < GROUND_WAVE_BELOW_HZ
         sigma_us = GROUND_SIGMA_US if low else 0.0
-    kept, refused = _timed(receptions, refused, sigma_us * 1e-6)
+    kept, refused = _timed(receptions, refused)
     stations, more = tuple(one.station for one in receptions), {"sigma_us": sigma_us}
     if few := reasons.too_few(len(kept), refused):
         advice = _advice_without(kept, spare)
@@ -103,14 +103,14 @@ def find_by_times(
     return Found(method="tdoa", stations=stations, windows=windows, more=more, **answer)
 
 
-def _timed(receptions: Sequence[Reception], refused: Refused, extra_s: float) -> tuple[list[Reception], Refused]:
+def _timed(receptions: Sequence[Reception], refused: Refused) -> tuple[list[Reception], Refused]:
     """Those whose clocks can say anything, and the others beside those refused before."""
     if len(receptions) < 2:
         return list(receptions), refused
     origin_deg = (receptions[0].station.latitude_deg, receptions[0].station.longitude_deg)
     place_deg = np.array([(one.station.latitude_deg, one.station.longitude_deg) for one in receptions])
     circle_m = half_diagonal_m(geodesy.degrees_to_local(place_deg, origin_deg))
-    useless = reasons.inaccurate(np.array([one.sigma_s for one in receptions]), extra_s, circle_m)
+    useless = reasons.inaccurate(np.array([one.sigma_s for one in receptions]), circle_m)
     kept = [one for row, one in enumerate(receptions) if row not in useless]
     told = [{"name": receptions[row].station.name, "reason": reason} for row, reason in useless.items()]
     return kept, refused + told
@@ -140,10 +140,11 @@ def _answer(heard: _Heard, delays: Delays, refused: Refused, spare: Sequence[Sta
     used = tuple(name for name, had in zip(names, details.used_R, strict=True) if had)
     apart = [name for name in names if name not in used and name not in missing]
     refused = refused + [{"name": name, "reason": "no pair joins it to the larger group"} for name in apart]
-    sigmas = {"clock_sigma_s_R": recordings.sigma_s_R, "extra_s": heard.extra_s}
+    about = {"clock_sigma_s_R": recordings.sigma_s_R, "extra_s": heard.extra_s}
+    about |= {"origin_deg": recordings.origin_deg, "path": heard.path}
     return {
         "fix": fix,
-        "reasons": reasons.of_times(names, details, position_m, fix.radius_68_m, **sigmas),
+        "reasons": reasons.of_times(names, details, position_m, fix.radius_68_m, **about),
         "used": used,
         "refused": tuple(refused),
         "notes": (*notes, *_weights(names, details)),

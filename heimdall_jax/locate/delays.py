@@ -104,7 +104,8 @@ def measure_delays(recordings: Receptions, config: TimingConfig) -> Delays:
     windows = [session.iq_RT for session in sessions if session.iq_RT is not None]
     band = occupied_band(np.mean([power_spectrum(iq_RT, rate_hz) for iq_RT in windows], axis=0), rate_hz)
     share = kept_share(band, recordings.window_samples, rate_hz)
-    config = replace(config, min_snr_db=config.min_snr_db - 10 * math.log10(share))
+    # In half decibels: every value is compiled for itself.
+    config = replace(config, min_snr_db=config.min_snr_db + round(-20 * math.log10(share)) / 2)
     measured = []
     for session, iq_RT in zip(sessions, windows, strict=True):
         timing = iq_to_timing(keep_band(iq_RT, band, rate_hz)[None], session.heard_R[None], config, rate_hz)

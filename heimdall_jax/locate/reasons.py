@@ -32,7 +32,9 @@ from scipy.stats import chi2
 
 from heimdall_jax import geodesy
 from heimdall_jax.evaluation.lengths import in_km
+from heimdall_jax.evaluation.ranges import Path
 from heimdall_jax.evaluation.tdoa_fix import REACH_FACTOR, FixDetails
+from heimdall_jax.evaluation.tdoa_solver import Problem, solve
 from heimdall_jax.export.manifest import Manifest
 from heimdall_jax.sources.stream_checks import ONE_VALUE
 
@@ -67,9 +69,9 @@ def too_few(count: int, refused: Sequence[dict[str, str]]) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def inaccurate(sigma_s_R: np.ndarray, extra_s: float, circle_m: float) -> dict[int, str]:
-    """Why receivers, by their rows, tell nothing by their times."""
-    reach_m = np.hypot(sigma_s_R, extra_s) * geodesy.SPEED_OF_LIGHT_M_PER_S
+def inaccurate(sigma_s_R: np.ndarray, circle_m: float) -> dict[int, str]:
+    """Why receivers, by their rows, tell nothing by their clocks."""
+    reach_m = sigma_s_R * geodesy.SPEED_OF_LIGHT_M_PER_S
     return {
         int(row): f"{INACCURATE}: {sigma_s_R[row] * 1e6:g} us, or {in_km(reach_m[row])}, "
         f"is more than the {in_km(circle_m)} of the circle that holds the receivers"
@@ -85,9 +87,11 @@ def of_times(
     *,
     clock_sigma_s_R: np.ndarray,
     extra_s: float,
+    origin_deg: tuple[float, float],
+    path: Path = "space",
 ) -> tuple[str, ...]:
     """Why a fix by times is withheld; nothing where it is not."""
-    reasons = [*_contradiction(names, details), *_far(details, position_m)]
+    reasons = [*_contradiction(names, details, origin_deg, path), *_far(details, position_m)]
     circle_m = details.reach_m / REACH_FACTOR
     if radius_68_m > circle_m:
         used = details.used_R
@@ -142,22 +146,44 @@ def _ideal_radius_m(variance_s2: np.ndarray) -> float:
     return float(geodesy.error_radius_m(np.eye(2) * variance_m2, 0.68))
 
 
-def _contradiction(names: Sequence[str], details: FixDetails) -> list[str]:
+def _contradiction(names: Sequence[str], details: FixDetails, origin_deg: tuple[float, float], path: Path) -> list[str]:
     used = np.flatnonzero(details.used_R)
     freedom = len(used) - NEEDED
     if freedom < 1:
         return []
-    sigmas = details.residual_s_R[used] / details.sigma_s_R[used]
-    chi_square = float(sigmas @ sigmas)
-    chance = float(chi2.sf(chi_square, freedom))
+    chi_square, chance = _chance(details.residual_s_R[used], details.sigma_s_R[used])
     if chance >= CONTRADICTS:
         return []
-    worst = used[np.argmax(np.abs(sigmas))]
-    late_us, sigma_us = details.residual_s_R[worst] * 1e6, details.sigma_s_R[worst] * 1e6
     told = f"chi-square {chi_square:.0f} of {freedom} degrees of freedom, p = {chance:.1g} (limit {CONTRADICTS:g})"
-    return [
-        f"contradicting times: {told}; {names[worst]} is most off, by {late_us:+.3g} us where sigma is {sigma_us:.3g}"
-    ]
+    agree = [names[row] for row in _odd_ones(details, used, origin_deg, path)]
+    if freedom < 2:
+        which = "a fifth receiver would tell which is off"
+    else:
+        which = f"without {' or '.join(agree)} the others agree" if agree else "no receiver alone explains it"
+    return [f"contradicting times: {told}; {which}"]
+
+
+def _chance(residual_s: np.ndarray, sigma_s: np.ndarray) -> tuple[float, float]:
+    """Chi-square of residuals, and the probability of as much or more."""
+    sigmas = residual_s / sigma_s
+    chi_square = float(sigmas @ sigmas)
+    return chi_square, float(chi2.sf(chi_square, len(sigmas) - NEEDED))
+
+
+def _odd_ones(details: FixDetails, used: np.ndarray, origin_deg: tuple[float, float], path: Path) -> list[int]:
+    """Rows of receivers without each of which the others agree; none where too few are left to disagree."""
+    count = len(used)
+    if count < NEEDED + 2:
+        return []
+    problem = Problem(*(np.repeat(part, count, axis=0) for part in details.problem))
+    problem.variance_s2_NR[np.arange(count), used] = np.inf
+    fixes = solve(problem, origin_deg=origin_deg, path=path)
+    found = []
+    for left_out, residual_s in zip(used.tolist(), fixes.residual_s_NR, strict=True):
+        others = used[used != left_out]
+        if _chance(residual_s[others], details.sigma_s_R[others])[1] >= CONTRADICTS:
+            found.append(left_out)
+    return found
 
 
 def _far(details: FixDetails, position_m: np.ndarray) -> list[str]:
