@@ -30,6 +30,7 @@ from heimdall_jax.faults import measure_faults
 from heimdall_jax.fitting import fit_model, prepare_fit, recalibrated
 from heimdall_jax.hosts import Hosts
 from heimdall_jax.memory import give_back
+from heimdall_jax.progress import pause, tell
 from heimdall_jax.publishing import check_publishing, in_words
 from heimdall_jax.report import FIGURES, track_report, write_report
 from heimdall_jax.run import (
@@ -192,9 +193,11 @@ def evaluate(
     keep(assessment.fixes)
     write_metrics(out / METRICS, metrics)
     if report:
+        tell("drawing the report")
         drawn = write_report(run, data, assessment, out)
         files["report"] = drawn[0]
         note = track_report(run, drawn, f"report/{elsewhere}".rstrip("/"))
+        pause()
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     console.print(closing_table(metrics, files))
     if rows is not None:
