@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from heimdall_jax.assessment import measured_rows
-from heimdall_jax.datasets import Data
+from heimdall_jax.config import Config
 from heimdall_jax.evaluation.fixes import Fixes
 from heimdall_jax.evaluation.report_recordings import Recorded
 from heimdall_jax.feature_settings import FeatureConfig
@@ -15,7 +14,7 @@ from heimdall_jax.features.extract import extract, samples_needed
 from heimdall_jax.features.mel import hz_to_mel, mel_to_hz
 from heimdall_jax.features.tdoa import iq_to_timing
 from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S, degrees_to_ecef
-from heimdall_jax.run import Run
+from heimdall_jax.training.dataset import HeimdallDataset
 from heimdall_jax.types import Session
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -31,23 +30,27 @@ class Examples(NamedTuple):
     lag_s: np.ndarray
 
 
-def examples_of(run: Run, data: Data, fixes: Fixes) -> Examples:
+def examples_of(config: Config, measured: HeimdallDataset, fixes: Fixes) -> Examples:
     """Test transmissions whose errors are at `QUANTILES`, read again; none where the data set holds no IQ.
+
+    Args:
+        config: Of the run: how it reads recordings.
+        measured: The rows that were measured.
+        fixes: Theirs, in the same order.
 
     Raises:
         HeimdallError: They cannot be read.
     """
-    features, timing = run.config.features, run.config.timing
-    measured, order = measured_rows(data), fixes.worst[::-1]
+    features, order = config.features, fixes.worst[::-1]
     rows = list(dict.fromkeys(int(order[round(share * (len(order) - 1))]) for share in QUANTILES))
     sessions = measured.sessions.__getitems__([int(measured.source_indices[row]) for row in rows])
-    heard = measured.columns()["heard"][rows]
+    heard = measured.columns()["heard"][rows].tolist()
     recorded = [
-        _recorded(run, session, dict(zip(measured.rows, heard_R, strict=True)), float(fixes.error_m_N[row]))
+        _recorded(config, session, dict(zip(measured.rows, heard_R, strict=True)), float(fixes.error_m_N[row]))
         for row, session, heard_R in zip(rows, sessions, heard, strict=True)
         if session.iq_RT is not None
     ]
-    lag_s = np.arange(-timing.max_lag, timing.max_lag + 1) / features.sample_rate_hz
+    lag_s = np.arange(-config.timing.max_lag, config.timing.max_lag + 1) / features.sample_rate_hz
     return Examples(recorded, band_middles_hz(features), features.hop_length / features.sample_rate_hz, lag_s)
 
 
@@ -60,11 +63,11 @@ def band_middles_hz(features: FeatureConfig) -> np.ndarray:
     return middle_hz if features.sided == "envelope" else np.concatenate([-middle_hz[::-1], middle_hz])
 
 
-def _recorded(run: Run, session: Session, heard_by_name: dict[str, bool], error_m: float) -> Recorded:
+def _recorded(config: Config, session: Session, heard_by_name: dict[str, bool], error_m: float) -> Recorded:
     """Its features as training takes them; a receiver that the data set masked stays masked."""
-    features, timing = run.config.features, run.config.timing
+    features, timing = config.features, config.timing
     assert session.iq_RT is not None
-    heard_R = np.array([bool(heard_by_name.get(name, False)) for name in session.receivers])
+    heard_R = np.array([heard_by_name.get(name, False) for name in session.receivers])
     iq_RT = np.where(heard_R[:, None], session.iq_RT[:, : samples_needed(features)], np.complex64(0))
     made = extract(features)(iq_RT[None])
     whole = {"session_id": session.session_id, "error_m": error_m, "receivers": session.receivers, "heard_R": heard_R}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from heimdall_jax.assessment import Assessment
+from heimdall_jax.assessment import Assessment, measured_rows
 from heimdall_jax.datasets import Data
 from heimdall_jax.errors import StorageError
 from heimdall_jax.evaluation.report_figures import (
@@ -42,7 +42,7 @@ def write_report(run: Run, data: Data, assessment: Assessment, out: Path) -> lis
         StorageError: They cannot be written.
     """
     metrics, fixes = assessment
-    shown = examples_of(run, data, fixes)
+    shown = examples_of(run.config, measured_rows(data), fixes)
     panels = [
         error_cdf(fixes, metrics),
         risk_curve(fixes),

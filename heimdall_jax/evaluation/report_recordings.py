@@ -19,8 +19,8 @@ LAGS = "lag_curves", "Where do recordings agree in time?"
 RECEIVERS_SHOWN = 3
 """Of a transmission, the strongest; their pairs are as many."""
 TICKS_HZ = 5
-DARKEST_DB = 60.0
-"""Below the strongest value: less is drawn as dark."""
+FAINTEST_DB = 60.0
+"""Below the strongest value: less is drawn as nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,14 @@ def _draw_spectrograms(
     figure: Any, axes: Any, examples: Sequence[Recorded], band_hz: np.ndarray, frame_s: float
 ) -> None:
     top_db = max(float(one.mel_db_RML[one.strongest].max()) for one in examples)
-    scale: dict[str, Any] = {"aspect": "auto", "origin": "lower", "vmin": top_db - DARKEST_DB, "vmax": top_db}
+    scale: dict[str, Any] = {
+        "aspect": "auto",
+        "origin": "lower",
+        "interpolation": "nearest",
+        "cmap": "Greys",  # loud stands out from the paper, also where the page turns lightness over
+        "vmin": top_db - FAINTEST_DB,
+        "vmax": top_db,
+    }
     at, image = np.linspace(0, len(band_hz) - 1, TICKS_HZ).round().astype(int), None
     for row, one in zip(_grid_of(axes, len(examples)), examples, strict=True):
         for ax, number in _used(row, one.strongest):

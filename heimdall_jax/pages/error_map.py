@@ -65,7 +65,7 @@ def ground_distance_ratio(part: Rectangle) -> float:
 
 def _view(place_deg: np.ndarray) -> tuple[Rectangle, float]:
     """The part of the Earth that holds all places with a margin, and the metres of a pixel of its picture."""
-    (south, west), (north, east) = place_deg.min(axis=0), place_deg.max(axis=0)
+    (south, west), (north, east) = place_deg.min(axis=0).tolist(), place_deg.max(axis=0).tolist()
     ratio = ground_distance_ratio(Rectangle(west, south, east, north))
     margin = MARGIN * max(north - south, (east - west) / ratio, 1e-4)
     part = Rectangle(west - margin * ratio, south - margin, east + margin * ratio, north + margin)
@@ -103,8 +103,11 @@ def _draw(figure: Any, axes: Any, fixes: Fixes, shapes: dict[Layer, list[np.ndar
     points = axes.scatter(
         *truth_deg[worst_on_top].T[::-1],
         c=np.maximum(fixes.error_m_N[worst_on_top], LEAST_M),
-        s=9,
+        s=10,
         norm="log",
+        cmap="viridis_r",  # large errors stand out from the paper, also where the page turns lightness over
+        edgecolors=GREY,
+        linewidths=0.3,
         zorder=4,
         label="truth, by its error",
     )

@@ -2,11 +2,19 @@
 
 import numpy as np
 import pytest
+from evaluation.some_fixes import metrics_of, some_fixes
+from evaluation.test_report_training import some_history
 from pages.browser import HEIGHTS, SCHEMES, Browser
 from pages.browser import browser as browser
 from pages.some_map import a_picture, an_unknown_fix
+from pages.test_compare_page import a_page as compared_page
+from pages.test_compare_page import some_runs
 
+from heimdall_jax.evaluation.report_maps import fix_map
+from heimdall_jax.evaluation.report_training import training_panels
+from heimdall_jax.pages.error_map import error_map
 from heimdall_jax.pages.map_page import FixPicture, map_page
+from heimdall_jax.pages.run_page import run_page
 
 pytestmark = pytest.mark.slow
 
@@ -15,7 +23,18 @@ def an_unknown_place() -> str:
     return map_page(FixPicture("Unknown", an_unknown_fix(), a_picture().receivers))
 
 
-PAGES = {"map": lambda: map_page(a_picture()), "unknown": an_unknown_place}
+def a_run() -> str:
+    fixes = some_fixes(60)
+    panels = [fix_map(fixes), error_map(fixes), *training_panels(some_history(), 60)]
+    return run_page("night", metrics_of(fixes), panels)
+
+
+PAGES = {
+    "map": lambda: map_page(a_picture()),
+    "unknown": an_unknown_place,
+    "run": a_run,
+    "compare": lambda: compared_page(some_runs()),
+}
 
 
 @pytest.fixture(scope="module", params=sorted(PAGES))
