@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from heimdall_jax.history import HISTORY, HistoryWriter, read_history
 from heimdall_jax.run_folder import METRICS, TRACKED, read_metrics, read_note
 from heimdall_jax.tracking.spool import SPOOL, Row, Spool
 from tests.fuzz.harness import Reader, Target
@@ -30,6 +31,20 @@ def spool_seeds() -> list[bytes]:
         spool = Spool(Path(folder) / SPOOL)
         spool.append([Row(1, "loss", 0.5, 1_700_000_000_000), Row(2, "loss", float("nan"), 1_700_000_000_001)])
         return [spool.path.read_bytes()]
+
+
+def history_seeds() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / HISTORY
+        history = HistoryWriter(path, begun=1, total_steps=9, steps_per_epoch=3, samples_per_step=4)
+        history.costs(1e9, 1e11)
+        history.log(1, {"validation/loss": 2.5, "validation/error_m": 700.0})
+        step = {"train/loss": 2.0, "train/error_m": 600.0, "train/gradient_norm": 0.5, "train/learning_rate": 1e-3}
+        for number in (1, 2, 3):
+            history.log(number, step)
+        history.log(3, {"train/rolled_back_to": 2.0})
+        history.flush()
+        return [path.read_bytes()]
 
 
 @functools.cache
@@ -155,6 +170,7 @@ TARGETS = (
     Target("note", lambda: [NOTE], open_note, spoil_json, 20_000, 300),
     Target("metrics", lambda: [NUMBERS], open_metrics, spoil_json, 20_000, 300),
     Target("spool", spool_seeds, file_in(SPOOL, lambda path: Spool(path).read()), spoil_text, 20_000, 300),
+    Target("history", history_seeds, file_in(HISTORY, read_history), spoil_text, 20_000, 300),
     Target("samples_npz", npz_seeds, file_in(SAMPLES, read_npz), spoil_npz, 20_000, 200),
     Target("cache_npz", npz_seeds, file_in("a.npz", read_cache), spoil_npz, 20_000, 200),
     Target("prepared", folder_seeds(write_set), open_set, spoil_file, 5_000, 20),
