@@ -184,13 +184,11 @@ def evaluate(
         own = load_data(run.config, cache=cache)
         assessment = assess(run, data, own=own)
         assessment.metrics.update(measure_detection(run, asked, data, own=own))
-        rows = None
-        if conditions is not None:
-            rows = measure_conditions(run, own, conditions, cache=cache)
+        rows = None if conditions is None else measure_conditions(run, own, conditions, cache=cache)
     elsewhere = "" if data_path is None and split is None else f"{Path(asked.data.path).name}-{data.split}"
     out = out or (folder / "evaluations" / elsewhere if elsewhere else folder)
-    metrics, files = assessment.metrics, {"metrics": out / METRICS}
     keep(assessment.fixes)
+    metrics, files = assessment.metrics, {"metrics": out / METRICS}
     write_metrics(out / METRICS, metrics)
     if report:
         tell("drawing the report")
@@ -243,10 +241,14 @@ def _consoles(given: Console | None) -> tuple[Console, Console]:
     return given or beside(console), console
 
 
+def _note(console: Console, note: str) -> None:
+    console.print(f"note: {note}", highlight=False, soft_wrap=True)
+
+
 def _report(console: Console, data: Data) -> None:
     """Say what was skipped and what a reader should know, before the long work."""
     for note in data.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        _note(console, note)
     for reason, count in data.skipped.items():
         if count:
             console.print(f"skipped or masked: {count} x {reason}", highlight=False, soft_wrap=True)
