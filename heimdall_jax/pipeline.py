@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from heimdall_jax.assessment import assess, measure
+from heimdall_jax.assessment import Assessment, assess, measure
 from heimdall_jax.compilations import remember_compilations
 from heimdall_jax.conditions import measure_conditions
 from heimdall_jax.config import Config
@@ -203,6 +203,13 @@ def evaluate(
     if faults:
         _measure_faults(run, data, out, console, seen)
     return metrics
+
+
+def _page(run: Run, data: Data, assessment: Assessment, out: Path, where: str, console: Console) -> Path:
+    """The run as a page, in files and with the tracked run."""
+    page, *figures = write_report(run, data, assessment, out)
+    _note(console, track_report(run, [page, *figures], where))
+    return page
 
 
 def _tell_conditions(rows: list[dict[str, Any]], out: Path, console: Console) -> None:
