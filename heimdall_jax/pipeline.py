@@ -191,12 +191,7 @@ def evaluate(
     metrics, files = assessment.metrics, {"metrics": out / METRICS}
     write_metrics(out / METRICS, metrics)
     if report:
-        tell("drawing the report")
-        drawn = write_report(run, data, assessment, out)
-        files["report"] = drawn[0]
-        note = track_report(run, drawn, f"report/{elsewhere}".rstrip("/"))
-        pause()
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        files["report"] = _page(run, data, assessment, out, f"report/{elsewhere}".rstrip("/"), console)
     console.print(closing_table(metrics, files))
     if rows is not None:
         _tell_conditions(rows, out, console)
@@ -207,9 +202,12 @@ def evaluate(
 
 def _page(run: Run, data: Data, assessment: Assessment, out: Path, where: str, console: Console) -> Path:
     """The run as a page, in files and with the tracked run."""
-    page, *figures = write_report(run, data, assessment, out)
-    _note(console, track_report(run, [page, *figures], where))
-    return page
+    tell("drawing the report")
+    drawn = write_report(run, data, assessment, out)
+    note = track_report(run, drawn, where)
+    pause()
+    _note(console, note)
+    return drawn[0]
 
 
 def _tell_conditions(rows: list[dict[str, Any]], out: Path, console: Console) -> None:
