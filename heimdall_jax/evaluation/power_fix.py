@@ -4,9 +4,9 @@
 
 P_0 is unknown and integrated out; so is the exponent n, over `EXPONENTS` in equal parts. The prior is the square that
 `tdoa_fix` searches, twice as large as the receivers' own box; the place is the posterior's mean, which has the least
-mean squared error, and the region its covariance. Levels: `docs` of physics in Rappaport, "Wireless Communications",
-2002, table 4.2 (exponents 2 in free space to 5 in shadowed cities); Gudmundson (1991) for shadowing, whose correlation
-between receivers is left out: they stand farther apart than its length.
+mean squared error, and the region its covariance. Exponents: 2 in free space to 4 over flat ground and in cities
+(Rappaport, "Wireless Communications", 2002, section 4.9). Shadowing correlates in space (Gudmundson, 1991); between
+receivers that is left out, which stand farther apart than its length.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from heimdall_jax.types import Sample
 
 EXPONENTS = (2.0, 2.5, 3.0, 3.5, 4.0)
 SHADOWING_DB = 6.0
-CELLS_PER_SIDE = 81
+CELLS_PER_SIDE = 161
 ROUNDS = 4
-"""Grids, each about what the one before found."""
-AROUND = 5.0
-"""Standard deviations that the next grid reaches to each side."""
+"""Grids at most, each about what the one before found, while that is less than `SMALLER` of its sides."""
+SMALLER = 0.7
+KEPT = 0.9999
+"""Of the probability that the next grid covers: the rest, where a posterior has long tails, is not worth its cells."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +71,9 @@ class PowerLaw:
 
     def moments(self) -> tuple[Float64[ndarray, " 2"], Float64[ndarray, "2 2"]]:
         """Mean east, north (2,) in metres and covariance (2, 2) in square metres, the cells' own size included."""
-        mean, half = self.centre_m, np.full(2, self.reach_m)
-        covariance = np.eye(2) * self.reach_m**2
+        low, high = self.centre_m - self.reach_m, self.centre_m + self.reach_m
+        mean, covariance = self.centre_m, np.eye(2) * self.reach_m**2
         for _ in range(ROUNDS):
-            low = np.maximum(mean - half, self.centre_m - self.reach_m)
-            high = np.minimum(mean + half, self.centre_m + self.reach_m)
             cell = (high - low) / CELLS_PER_SIDE
             axes = [low[axis] + (np.arange(CELLS_PER_SIDE) + 0.5) * cell[axis] for axis in range(2)]
             place_m = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
@@ -83,5 +82,10 @@ class PowerLaw:
             mean = weight @ place_m
             off = place_m - mean
             covariance = (weight[:, None] * off).T @ off + np.diag(cell**2 / 12)
-            half = AROUND * np.sqrt(np.diag(covariance))
+            order = np.argsort(-weight)
+            likely = place_m[order[: 1 + np.searchsorted(np.cumsum(weight[order]), KEPT)]]
+            bottom, top = likely.min(axis=0) - cell, likely.max(axis=0) + cell
+            if (top - bottom > SMALLER * (high - low)).all():
+                break
+            low, high = np.maximum(low, bottom), np.minimum(high, top)
         return mean, covariance

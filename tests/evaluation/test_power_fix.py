@@ -37,16 +37,16 @@ def test_the_posterior_is_that_of_a_naive_sum():
     mean = weight @ place_m
     covariance = (weight[:, None] * (place_m - mean)).T @ (place_m - mean)
     found_m, found_m2 = law.moments()
-    np.testing.assert_allclose(found_m, mean, atol=300)
+    np.testing.assert_allclose(found_m, mean, atol=1000)  # of 60 km
     np.testing.assert_allclose(found_m2, covariance, rtol=0.03, atol=0.01 * np.trace(covariance))
 
 
 def test_regions_hold_the_truth_as_often_as_they_say():
-    """Of 150 draws from the prior itself 68 % +- 4 % (one sigma) lie within; the posterior is no ellipse, hence 3."""
+    """Of 100 draws from the prior itself 68 % +- 4.7 % (one sigma) lie within; the posterior is no ellipse, hence 3."""
     rng = np.random.default_rng(2)
     prior = PowerLaw.of(np.zeros(6), RECEIVER_M)
     inside = []
-    for _ in range(150):
+    for _ in range(100):
         place_m = prior.centre_m + prior.reach_m * rng.uniform(-1, 1, 2)
         shadowing_db = SHADOWING_DB * rng.standard_normal(6)
         law = PowerLaw.of(
@@ -55,7 +55,7 @@ def test_regions_hold_the_truth_as_often_as_they_say():
         mean, covariance = law.moments()
         off = place_m - mean
         inside.append(off @ np.linalg.solve(covariance, off) < -2 * np.log(0.32))
-    assert 0.56 < np.mean(inside) < 0.80
+    assert 0.54 < np.mean(inside) < 0.82
 
 
 def test_outside_the_square_nothing_is_likely():

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pymap3d
-from kiwi_like import signal
 
 from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S
 from heimdall_jax.types import Session
@@ -21,6 +20,15 @@ TRANSMITTER = (44.85, 8.35)
 START_S = 1_700_000_000
 START = "2023-11-14T22:13:20Z"
 RATE_HZ = 12_000.0
+TONES_HZ = np.random.default_rng(5).uniform(-4000, 4000, 300)
+"""So close together that the band has no gaps."""
+TURNS = np.exp(2j * np.pi * np.random.default_rng(6).random(300)) * 0.2 / np.sqrt(300)
+
+
+def signal(time_s: np.ndarray) -> np.ndarray:
+    """What is sent, 14 dB below full scale."""
+    phase = 2 * np.pi * np.multiply.outer(time_s, TONES_HZ)
+    return np.cos(phase) @ TURNS + 1j * (np.sin(phase) @ TURNS)
 
 
 def delay_s(name: str) -> float:
@@ -51,7 +59,7 @@ def transmission(
     count = len(names)
     return Session(
         session_id="made-up",
-        start_time_s=float(START_S) + begin_s,
+        start_time_s=float(START_S),
         receivers=names,
         receiver_deg_RE=np.array([PLACES[name] for name in names]),
         present_R=np.ones(count, bool),
@@ -69,13 +77,12 @@ def described(session: Session, number: int) -> dict:
     """What the JSON beside a receiver's samples says."""
     assert session.clock_sigma_s_R is not None
     latitude, longitude = session.receiver_deg_RE[number].tolist()
-    whole, part = divmod(round(session.start_time_s * 1e9) - START_S * 1_000_000_000, 1_000_000_000)
     return {
         "station": session.receivers[number],
         "latitude": latitude,
         "longitude": longitude,
         "altitude_m": 0.0,
-        "start": f"2023-11-14T22:13:{20 + whole}.{part:09d}Z",
+        "start": START,
         "sample_rate_hz": session.sample_rate_hz,
         "frequency_hz": session.frequency_hz,
         "clock_sigma_s": float(session.clock_sigma_s_R[number]),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_regions_are_closed_rings_that_run_the_right_way(covariance, place_deg):
         areas[share] = signed_area(ring)
         assert areas[share] > 0
         # Torn nowhere: neighbours are near, also beyond the antimeridian.
-        assert max(abs(a[0] - b[0]) for a, b in zip(ring, ring[1:], strict=False)) < 5
+        assert max(abs(a[0] - b[0]) for a, b in pairwise(ring)) < 5
     # Areas of ellipses: -2 ln(1 - p) times pi times the root of the determinant; degrees shrink by cos(latitude).
     assert areas[0.95] / areas[0.68] == pytest.approx(math.log(0.05) / math.log(0.32), rel=0.02)
     if covariance != "large":
