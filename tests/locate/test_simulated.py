@@ -20,7 +20,7 @@ SHARP = dataclasses.replace(TIMING_WORLD, clock_sigma_s=(50e-9,), kinds=("fm",))
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_fix_lies_within_its_region(seed, tmp_path):
-    session = SimulatedSessions(World.build(dataclasses.replace(SHARP, seed=seed)), "test", 1)[0]
+    session = SimulatedSessions(World.build(SHARP), f"seed {seed}", 1)[0]
     write_collection(session, tmp_path / "one")
     found = find(LocateArguments((tmp_path / "one" / "one.sigmf-collection",)))
     assert found.located, found.reasons
