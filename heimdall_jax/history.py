@@ -104,7 +104,8 @@ class HistoryWriter:
         about = {"begun": begun, "steps_per_epoch": steps_per_epoch, "samples_per_step": samples_per_step}
         self._lines: list[dict[str, Any]] = [about]
         self._some: list[Mapping[str, float]] = []
-        self._first, self._seconds, self._timed, self._last_at = 0, 0.0, 0, math.nan
+        self._first, self._seconds, self._timed = 0, 0.0, 0
+        self._step_s = self._last_at = math.nan
 
     def costs(self, flops_per_step: float, peak_flops_per_s: float) -> None:
         """Arithmetic operations of a step on all devices together, and how many these can do in a second."""
@@ -142,9 +143,10 @@ class HistoryWriter:
 
     def _take(self, step: int, metrics: Mapping[str, float]) -> None:
         now = self._clock()
-        if self._last_at == self._last_at:
-            self._seconds, self._timed = self._seconds + now - self._last_at, self._timed + 1
-        self._last_at = now
+        # The last step before a pause is told at once, not while a next one runs: a time counts once a next is told.
+        if self._step_s == self._step_s:
+            self._seconds, self._timed = self._seconds + self._step_s, self._timed + 1
+        self._step_s, self._last_at = now - self._last_at, now
         if not self._some:
             self._first = step
         self._some.append(metrics)
@@ -163,7 +165,7 @@ class HistoryWriter:
             self._lines.append({"steps": [self._first, self._first + len(self._some)], **told, **time_told})
         self._some, self._seconds, self._timed = [], 0.0, 0
         if pause:
-            self._last_at = math.nan
+            self._step_s = self._last_at = math.nan
 
 
 def read_history(path: Path) -> History | None:

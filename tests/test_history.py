@@ -70,11 +70,12 @@ def test_rates_leave_out_evaluations_and_come_from_the_costs(tmp_path: Path):
     now = [0.0]
     history = writer(tmp_path / HISTORY, total=4 * ROWS, clock=lambda: now[0])
     history.costs(3e9, 12e9)
-    for step in range(8):
+    for step in (0, 1, 2, 3, 5, 6, 7, 8):
         now[0] += 0.5
         train(history, step, step + 1)
         if step == 3:
-            validate(history, 4)
+            train(history, 4, 5)  # at once, since an evaluation follows
+            validate(history, 5)
             now[0] += 100.0
     history.flush()
     for row in read(tmp_path / HISTORY).steps:
@@ -162,7 +163,7 @@ def test_a_peak_of_nothing_is_refused(tmp_path: Path):
     clock = iter(range(9))
     history = writer(tmp_path / HISTORY, clock=lambda: float(next(clock)))
     history.costs(1.0, 0.0)
-    train(history, 0, 2)
+    train(history, 0, 3)
     history.flush()
     with pytest.raises(DataError, match="ZeroDivisionError"):
         read_history(tmp_path / HISTORY)
