@@ -18,7 +18,7 @@ from tests import platform_like, servers
 from tests.documentation import FENCE, TRAINING, section
 from tests.jobs.workers import until
 from tests.laws import ROOT
-from tests.locate.test_by_model import PLACES, delay_s
+from tests.locate.made_up import PLACES, delay_s
 from tests.powder_like import write_powder_like
 
 pytestmark = [pytest.mark.servers, pytest.mark.long, pytest.mark.timeout(1800)]

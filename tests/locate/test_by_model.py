@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pymap3d
 import pytest
 from flax import nnx
 from kiwi_like import write_kiwi_like, write_places
@@ -14,7 +13,7 @@ from kiwi_like import write_kiwi_like, write_places
 from heimdall_jax.config import Config, ModelConfig
 from heimdall_jax.errors import ExportError
 from heimdall_jax.export.release import export_model
-from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S, degrees_to_local
+from heimdall_jax.geodesy import degrees_to_local
 from heimdall_jax.locate.arguments import LocateArguments
 from heimdall_jax.locate.command import locate
 from heimdall_jax.locate.find import find
@@ -24,14 +23,15 @@ from heimdall_jax.simulation.sessions import SimulatedSessions
 from heimdall_jax.simulation.world import World
 from heimdall_jax.types import Domain
 from heimdall_jax.worlds import TIMING_WORLD
+from tests.locate import made_up
+from tests.locate.made_up import TRANSMITTER, delay_s, transmission, write_npy
 
 pytestmark = pytest.mark.slow
 
 ORIGIN = (44.9365, 8.1965)
 DOMAIN = Domain(ORIGIN, ("TO", "GE"), (0.0, 0.0), 38_000.0, -85.0, 9.0, (-72_000.0, -60_000.0, 73_000.0, 61_000.0))
 CONFIG = Config(model=ModelConfig(name="receiver_set", width=16, depth=1, heads=2, identity=True, timing=True))
-PLACES = {"TO": (45.044, 7.672), "GE": (44.395, 8.956), "MI": (45.478, 9.123), "CO": (45.03, 7.27)}
-TRANSMITTER = (44.85, 8.35)
+PLACES = {name: made_up.PLACES[name] for name in ("TO", "GE", "MI", "CO")}
 
 
 def locate_by_model(paths: tuple[Path, ...], stations: Path, model: Path) -> dict:
@@ -52,12 +52,6 @@ def recordings(tmp_path_factory) -> tuple[Path, ...]:
     folder = tmp_path_factory.mktemp("recordings")
     write_places(folder / "places", PLACES)
     return tuple(write_kiwi_like(folder, name, hertz=145_000_000, delay_s=delay_s(name)) for name in PLACES)
-
-
-def delay_s(name: str) -> float:
-    """Straight through space from the ground to a receiver without height (pymap3d)."""
-    here, there = (np.array(pymap3d.geodetic2ecef(*place, 0.0)) for place in (PLACES[name], TRANSMITTER))
-    return float(np.linalg.norm(here - there)) / SPEED_OF_LIGHT_M_PER_S
 
 
 def test_the_place_comes_back_from_recordings_alone(run, recordings):
@@ -88,6 +82,20 @@ def test_a_silent_and_an_undated_receiver_are_refused_with_the_reason(run, recor
     fix = locate_by_model((*kept, silent, undated), places, run)
     assert {entry["name"] for entry in fix["receivers_refused"]} == {"MI", "ST"}
     assert fix["receivers_used"] == ["CO", "GE", "TO"]
+
+
+def test_a_model_that_doubts_its_own_radius_claims_no_place(run, recordings, tmp_path):
+    """NumPy recordings, too: the same place as best guess, and the radius that the run's metrics doubt."""
+    doubting = tmp_path / "run"
+    shutil.copytree(run, doubting)
+    manifest = json.loads((doubting / "manifest.json").read_text())
+    (doubting / "manifest.json").write_text(json.dumps(manifest | {"metrics": {"doubt": {"above_m": 1.0}}}))
+    paths = write_npy(tmp_path / "npy", transmission(tuple(PLACES)))
+    sure, unsure = (find(LocateArguments(paths, model=str(folder))).to_tree() for folder in (run, doubting))
+    assert np.linalg.norm(degrees_to_local(np.array((sure["latitude"], sure["longitude"])), TRANSMITTER)) < 100
+    (reason,) = unsure["reasons"]
+    assert re.match(r"out of distribution: its own 68 % radius is .* m, above 1 m", reason)
+    assert unsure["best_guess"]["latitude"] == sure["latitude"]
 
 
 def test_receivers_elsewhere_are_refused_with_the_region_and_a_cure(run, tmp_path):
