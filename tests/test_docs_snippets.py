@@ -164,3 +164,8 @@ def test_every_field_of_a_fix_is_explained():
     for reasons in ((), ("a reason",)):
         tree = Found("tdoa", fix, reasons, (), (), (), {"length_s": 1.0, "in_common": 1, "used": 1}, ()).to_tree()
         assert {*tree, *tree["windows"], *fix.to_tree()["ellipse_68"]} <= told
+
+
+def test_the_contents_are_the_sections():
+    text = TRAINING.read_text(encoding="utf-8")
+    assert re.findall(r"^\d+\. \[(.+)\]\(#", text, re.M) == re.findall(r"^## (.+)$", text, re.M)
