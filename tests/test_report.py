@@ -12,6 +12,7 @@ from rich.console import Console
 
 from heimdall_jax import config as configs
 from heimdall_jax.config import Config, DataConfig, ModelConfig, TrackingConfig, TrainingConfig, WorldConfig
+from heimdall_jax.errors import DataError
 from heimdall_jax.pipeline import evaluate, train
 from heimdall_jax.tracking.mlflow_tracker import DATABASE, MlflowTracker
 from tests.laws import ROOT
@@ -19,7 +20,8 @@ from tests.powder_like import write_powder_like
 
 TRAINING = TrainingConfig(epochs=2, batch_size=16, learning_rate=3e-3)
 SMALL = ModelConfig(name="receiver_set", width=16, depth=1, heads=2)
-ALWAYS = {"error_cdf", "risk_coverage", "coverage", "error_against_sigma", "map", "error_by_receivers"}
+ALWAYS = {"error_cdf", "risk_coverage", "coverage", "error_against_sigma", "map", "error_map", "error_by_receivers"}
+TRAINED = {"learning_curves", "training_steps", "throughput"}
 
 
 def evaluated(run: Path, **asked) -> str:
@@ -56,9 +58,11 @@ def test_a_real_runs_report_is_whole_and_beside_the_tracked_run(run: Path):
     assert "report.html" in said
     page = (run / "report.html").read_text(encoding="utf-8")
     drawn = figures(run)
-    assert drawn == ALWAYS | {"error_by_distance"}  # nothing is skipped in these rows
+    assert drawn == ALWAYS | TRAINED | {"error_by_distance"}  # nothing is skipped in these rows
     assert len(re.findall(r'<img src="data:image/png;base64,', page)) == len(drawn)
     assert "No figure: no row was skipped" in page
+    assert page.count("this data set holds received powers and no samples") == 2
+    assert f"The best checkpoint is of step {json.loads((run / 'metrics.json').read_text())['step']}, with" in page
     assert "reference: Cramér-Rao, powers, independent shadowing" in page
     metrics = json.loads((run / "metrics.json").read_text())
     assert f"{metrics['n']:,} fixes with a known truth" in page
@@ -78,6 +82,18 @@ def test_a_baselines_circle_is_fitted_on_validation_not_on_what_it_was_fitted_on
     for name, region in regions.items():
         assert set(region) == {"sigma_m", "nll_nats_per_fix", "coverage", "region_area_m2"}
         assert 0.3 < region["sigma_m"] * 2**0.5 / baselines[name]["rmse"] < 3
+
+
+def test_a_run_without_a_history_says_so_and_a_damaged_one_is_an_error(run: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "history.jsonl").write_text("[]\n")
+    with pytest.raises(DataError, match=r"history\.jsonl, line 1: .*Remove the file"):
+        evaluated(copy, out=tmp_path / "out")
+    (copy / "history.jsonl").unlink()
+    evaluated(copy, out=tmp_path / "out")
+    assert figures(tmp_path / "out") == ALWAYS | {"error_by_distance"}
+    assert (tmp_path / "out" / "report.html").read_text().count("holds no history of its training") == 3
 
 
 def test_another_split_has_its_own_report_here_and_there(run: Path):
@@ -110,7 +126,7 @@ def test_a_simulated_runs_report_has_its_bound(tmp_path: Path):
     )
     train(config, tmp_path / "run", console=Console(file=io.StringIO()))
     assert "is not tracked" in evaluated(tmp_path / "run", out=tmp_path / "out")
-    assert figures(tmp_path / "out") >= ALWAYS | {"error_by_distance"}
+    assert figures(tmp_path / "out") >= ALWAYS | TRAINED - {"throughput"} | {"error_by_distance"}  # two steps
     page = (tmp_path / "out" / "report.html").read_text()
     assert "bound: posterior mean" in page
     assert "There is no bound" not in page

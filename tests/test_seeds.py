@@ -14,7 +14,7 @@ from rich.console import Console
 from heimdall_jax import config as configs
 from heimdall_jax import seeds as door
 from heimdall_jax.command import parse_train
-from heimdall_jax.config import Config, DataConfig, ModelConfig, TrackingConfig, TrainingConfig
+from heimdall_jax.config import Config, DataConfig, ModelConfig, TrackingConfig, TrainingConfig, WorldConfig
 from heimdall_jax.errors import ConfigError, HeimdallError, StorageError
 from heimdall_jax.pipeline import train
 from heimdall_jax.run import open_run
@@ -71,8 +71,16 @@ def test_a_folder_stands_for_its_runs_and_nothing_in_it_changes_but_the_results(
     console = silent()
     whole = evaluate_runs([runs], out=tmp_path / "whole", console=console)
     assert "error_m.mean" in said(console)
-    listed = evaluate_runs([runs / "seed-4", runs / "seed-5"], out=tmp_path / "listed", console=silent())
+    listed = evaluate_runs([runs / "seed-4", runs / "seed-5"], out=tmp_path / "listed", report=True, console=silent())
     assert whole == listed
+    compared = whole["compared"]
+    assert (compared["first"], list(compared["others"])) == ("seed-4", ["seed-5"])
+    change_m = before[1]["error_m"]["mean"] - before[0]["error_m"]["mean"]
+    assert compared["others"]["seed-5"]["error_m"]["mean"]["difference"] == pytest.approx(change_m)
+    assert "beside seed-4, the same" in said(console)
+    page = (tmp_path / "listed" / "compare.html").read_text()
+    assert "seed-5 beside seed-4" in page
+    assert not (tmp_path / "whole" / "compare.html").exists()
     assert whole["metrics"]["error_m.mean"]["values"] == [each["error_m"]["mean"] for each in before]
     for name in ("seed-4/metrics.json", "seed-5/metrics.json", "seeds.json"):
         assert (tmp_path / "whole" / name).exists()
@@ -137,6 +145,14 @@ def changed(run: Path, copy: Path, section: str = "data", **settings: Any) -> Pa
     part = dataclasses.replace(getattr(config, section), **settings)
     configs.save(dataclasses.replace(config, **{section: part}), copy / "config.yaml")
     return copy
+
+
+def test_simulated_runs_may_have_trained_on_more_of_the_same_world():
+    simulated = Config(world=WorldConfig(train=10))
+    more, other = (
+        dataclasses.replace(simulated, world=WorldConfig(**world)) for world in ({"train": 99}, {"test": 99})
+    )
+    assert door._data_of(more) == door._data_of(simulated) != door._data_of(other)
 
 
 @pytest.mark.parametrize(
