@@ -85,6 +85,6 @@ def _likeliest(
     for temperature, spread_m in product(TEMPERATURES, SPREADS_M):
         weight = np.where(same, -np.inf, -0.5 * mismatch / temperature)
         near = -0.5 * squared_m2 / spread_m**2 - np.log(2 * np.pi * spread_m**2)
-        density = logsumexp(weight + near, axis=1) - logsumexp(weight, axis=1)
+        density = np.asarray(logsumexp(weight + near, axis=1)) - np.asarray(logsumexp(weight, axis=1))
         nats[temperature, spread_m] = -np.logaddexp(density + np.log(LIKE_ONE), anywhere).mean()
     return min(nats, key=lambda which: nats[which])

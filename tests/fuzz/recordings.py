@@ -10,8 +10,8 @@ import numpy as np
 
 from heimdall_jax.errors import HeimdallError
 from heimdall_jax.sources.alignment import fit_clock, sample_grid
-from heimdall_jax.sources.places import read_place
 from heimdall_jax.sources.kiwi_wav import parse_name, parse_stamped
+from heimdall_jax.sources.places import read_place
 from heimdall_jax.sources.recordings import (
     RecordingMetadata,
     decode_iq,
