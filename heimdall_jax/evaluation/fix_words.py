@@ -25,7 +25,7 @@ def in_words(answer: Mapping[str, Any]) -> str:
     length = "" if windows["length_s"] is None else f", {windows['length_s']:g} s each"
     lines += [
         f"receivers    {', '.join(answer['receivers_used']) or 'none'}",
-        *(f"refused      {entry['name']}: {entry['reason']}" for entry in answer["receivers_refused"]),
+        *_refused(answer),
         f"windows      {windows['used']} of {windows['in_common']} used{length}",
         f"method       {answer['method']}{_allowance(answer)}",
         *_help(answer["helps"], "the place" if answer["located"] or guess else "the receivers' middle"),
@@ -47,6 +47,12 @@ def _place(fix: Mapping[str, Any]) -> str:
 def _region(fix: Mapping[str, Any]) -> list[str]:
     ellipses = [f"ellipse {share} % {_ellipse(fix[f'ellipse_{share}'])}" for share in (68, 95)]
     return [f"error        68 % within {in_km(fix['radius_68_m'])}", *ellipses]
+
+
+def _refused(answer: Mapping[str, Any]) -> list[str]:
+    """Receivers that had no part; those that are among the reasons are told there."""
+    told = [f"{entry['name']}: {entry['reason']}" for entry in answer["receivers_refused"]]
+    return [f"refused      {one}" for one in told if not any(one in reason for reason in answer["reasons"])]
 
 
 def _help(helps: Mapping[str, Any] | None, start: str) -> list[str]:

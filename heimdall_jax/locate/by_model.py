@@ -78,7 +78,7 @@ def find_by_model(
         windows=windows,
         notes=recordings.notes,
         more=more,
-        advice=_advice(recordings, heard, fix, spare),
+        advice=advice_by_clocks(recordings, heard, fix, spare),
         log_density=gaussian(fix),
     )
 
@@ -108,8 +108,11 @@ def _surest(recordings: Receptions, runtime: Runtime, samples: int) -> tuple[np.
     return position_m[window], covariance_m2[window], window
 
 
-def _advice(recordings: Receptions, heard_R: np.ndarray, fix: Fix, spare: Sequence[Station]) -> Advice | None:
-    """By the receivers' clocks alone, as what noise adds is the model's own knowledge; None without any."""
+def advice_by_clocks(recordings: Receptions, heard_R: np.ndarray, fix: Fix, spare: Sequence[Station]) -> Advice | None:
+    """By the receivers' clocks alone, as what noise adds is the model's own knowledge.
+
+    None without any, or where the model knows more than their bound, as it does by powers.
+    """
     timed = heard_R & np.isfinite(recordings.sigma_s_R)
     if not timed.any():
         return None
@@ -119,7 +122,8 @@ def _advice(recordings: Receptions, heard_R: np.ndarray, fix: Fix, spare: Sequen
     variance_s2 = np.maximum(recordings.sigma_s_R[timed], LEAST_SIGMA_S) ** 2
     reach_m = 2 * max(float(np.ptp(receiver_m[:, :2], axis=0).max()), 1.0)
     others = [s for s, had in zip(recordings.stations, timed, strict=True) if not had]
-    return advise(timing_layout(receiver_m, variance_s2, fix.place_deg, origin_deg, reach_m), [*spare, *others])
+    advice = advise(timing_layout(receiver_m, variance_s2, fix.place_deg, origin_deg, reach_m), [*spare, *others])
+    return advice if advice.now_m <= fix.radius_68_m else None
 
 
 def _elsewhere(stations: Sequence[Station], manifest: Manifest) -> tuple[str, ...]:

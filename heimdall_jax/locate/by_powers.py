@@ -109,9 +109,12 @@ def _powers(recordings: Receptions) -> tuple[np.ndarray, list[dict[str, str]], s
     bins = power_RF.shape[1]
     frequency_hz = (np.arange(bins) - bins // 2) * rate_hz / bins
     inside = (frequency_hz >= band.low_hz) & (frequency_hz <= band.high_hz)
-    # Without the band the noise is not known; a signal that fills the spectrum is all that there is.
-    floor_R = np.quantile(power_RF[:, ~inside], FLOOR_QUANTILE, axis=1) if (~inside).any() else np.zeros(len(power_RF))
-    noise_R = floor_R * inside.sum()
+    told = f"powers of {band.low_hz:+.0f} to {band.high_hz:+.0f} Hz about the tuned frequency"
+    if inside.all():  # a signal that fills the spectrum is not told from noise that does
+        reason = f"{reasons.NO_SIGNAL}: nothing stands out of its {rate_hz:g} Hz, which noise alone fills as well"
+        silent = [{"name": one.station.name, "reason": ONE_VALUE if one.dead else reason} for one in recordings.each]
+        return np.full(len(power_RF), np.nan), silent, told
+    noise_R = np.quantile(power_RF[:, ~inside], FLOOR_QUANTILE, axis=1) * inside.sum()
     signal_R = power_RF[:, inside].sum(axis=1) - noise_R
     least = 10 ** (LEAST_SNR_DB / 10) - 1
     power_db, refused = np.full(len(power_RF), np.nan), []
@@ -125,7 +128,6 @@ def _powers(recordings: Receptions) -> tuple[np.ndarray, list[dict[str, str]], s
             refused.append({"name": one.station.name, "reason": reason})
         else:
             power_db[row] = 10 * np.log10(signal_R[row]) - scale_db
-    told = f"powers of {band.low_hz:+.0f} to {band.high_hz:+.0f} Hz about the tuned frequency"
     return power_db, refused, told
 
 

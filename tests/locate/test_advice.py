@@ -5,8 +5,13 @@ import pytest
 
 from heimdall_jax import geodesy
 from heimdall_jax.locate.advice import Layout, advise
+from heimdall_jax.locate.by_model import advice_by_clocks
 from heimdall_jax.locate.by_times import timing_layout
+from heimdall_jax.locate.found import Fix
+from heimdall_jax.sources.kinds import Supplied, read_receptions
+from heimdall_jax.sources.receptions import together
 from heimdall_jax.types import Station
+from tests.locate.made_up import RATE_HZ, TRANSMITTER, transmission, write_npy
 
 C = geodesy.SPEED_OF_LIGHT_M_PER_S
 ORIGIN = (45.0, 8.0)
@@ -86,3 +91,14 @@ def test_without_a_best_guess_places_about_the_receivers_are_taken(count):
     advice = advise(layout(LINE_M[:count], None), [])
     assert advice.then_m <= advice.now_m * (1 + 1e-9)
     assert 0 < advice.then_m < 400e3  # 1.51 times the prior's 200 km, and a little for the plane's own
+
+
+def test_a_model_that_knows_more_than_clocks_do_gets_no_advice_by_them(tmp_path):
+    """With a millisecond, 300 km, a fix of a model is of powers: clocks' bound is no word on it."""
+    sure = Fix(TRANSMITTER, np.eye(2) * 20e3**2)
+    for sigma_s, helped in ((1e-3, False), (50e-9, True)):
+        paths = write_npy(tmp_path / str(sigma_s), transmission(sigma_s=sigma_s))
+        recordings = together(read_receptions(paths, Supplied())[0], sample_rate_hz=RATE_HZ, window_s=0.5)
+        advice = advice_by_clocks(recordings, recordings[0].heard_R, sure, [])
+        assert (advice is not None) == helped
+        assert advice is None or advice.then_m < advice.now_m < sure.radius_68_m

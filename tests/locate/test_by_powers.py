@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from heimdall_jax.evaluation.fix_words import in_words
 from heimdall_jax.geodesy import degrees_to_local, ground_distance_m
 from heimdall_jax.locate.arguments import LocateArguments
 from heimdall_jax.locate.find import find
@@ -59,3 +60,15 @@ def test_receivers_without_a_signal_are_refused(tmp_path, gain_db):
     assert refused["reason"].startswith("no signal above its noise")
     assert "MI" not in found.used
     assert "MI" not in found.more["powers_db"]
+
+
+def test_noise_alone_places_nothing(tmp_path):
+    """Equal noise at all receivers would be equal powers, and so a place in their middle."""
+    paths = write_npy(tmp_path, transmission(gain_db=dict.fromkeys(PLACES, -200.0), **CLOCK))
+    found = find(LocateArguments(paths, method="rss"))
+    assert not found.located
+    assert found.fix is None
+    assert found.reasons[0].startswith("too few receivers: 0 usable")
+    told = in_words(found.to_tree())
+    assert told.count("TO: no signal above its noise") == 1  # among the reasons, and not again among the refused
+    assert "noise alone fills" in told
