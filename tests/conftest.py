@@ -14,6 +14,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers of one run, and pro
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # else runs of tests would go there
+os.environ.pop("CI", None)  # progress is quieter there
 
 from jaxtyping import install_import_hook
 

@@ -24,7 +24,6 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("heimdall_jax.display.time.monotonic", clock)
-    monkeypatch.setenv("CI", "")
     return clock
 
 

@@ -63,7 +63,7 @@ class Workers:
     def __init__(self, folder: Path, broker: str | None, visibility_s: float = 3.0) -> None:
         self.folder, self._started = folder, 0
         self.environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-        self.environment |= {"CI": "", "HEIMDALL_JOBS": str(folder), "HEIMDALL_VISIBILITY_SECONDS": str(visibility_s)}
+        self.environment |= {"HEIMDALL_JOBS": str(folder), "HEIMDALL_VISIBILITY_SECONDS": str(visibility_s)}
         self.environment |= {"PYTHONPATH": str(ROOT)} | ({"CELERY_BROKER_URL": broker} if broker else {})
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 

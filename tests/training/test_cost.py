@@ -60,7 +60,6 @@ def test_utilisation_is_told_where_the_cost_is_known(monkeypatch):
     said = io.StringIO()
     now = [100.0]
     monkeypatch.setattr("heimdall_jax.display.time.monotonic", lambda: now[0])
-    monkeypatch.setenv("CI", "")
     metrics = {"train/loss": 1.0, "train/error_m": 2.0}
     display = Display(Console(file=said, width=200), samples_per_step=32)
     display.update(1, 100, metrics)
