@@ -127,7 +127,12 @@ def test_other_data_and_splits_are_measured_with_the_runs_own_frame(run: Path, t
 
 def test_the_export_is_proven_and_every_forgery_named(run: Path, tmp_path: Path) -> None:
     assert validate_export(run / "model.onnx").parity.rows
-    for damage, reason in ((_truncate, "sha256|truncated|size"), (_forget, "manifest"), (_flip, "weight")):
+    for damage, reason in (
+        (_truncate, "sha256|truncated|size"),
+        (_forget, "manifest"),
+        (_flip, "card"),
+        (_flip_all, "weight"),
+    ):
         copy = tmp_path / damage.__name__
         shutil.copytree(run, copy)
         damage(copy)
@@ -161,6 +166,12 @@ def _flip(run: Path) -> None:
     manifest["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     manifest["size_bytes"] = path.stat().st_size
     (run / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _flip_all(run: Path) -> None:
+    """The same, and no card says whose model it was."""
+    _flip(run)
+    (run / "model_card.md").unlink()
 
 
 @pytest.mark.parametrize("cross_validate", [False, True])
