@@ -23,6 +23,7 @@ install_import_hook("heimdall_jax", "beartype.beartype")
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -53,6 +54,19 @@ def kiwi_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("the KiwiSDR recordings are not on this machine (../shared/data/kiwi)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Debian's browser without a window, where it is; Playwright allows one for a process."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `browser`)")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("there is no chromium")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

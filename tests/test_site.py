@@ -11,7 +11,6 @@ import yaml
 
 from tests.documentation import DOCS, PAGES
 from tests.laws import MAY_IMPORT, ROOT
-from tests.pages.browser import CHROMIUM
 
 CONFIG = ROOT / ".mkdocs.yml"
 ASKS = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=[\"']?([^\"'\s>]+)")
@@ -78,14 +77,10 @@ def test_what_would_ask_another_host_is_found():
 
 
 @pytest.mark.slow
-def test_pages_opened_as_files_are_searched_without_a_server(site):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `browser`)")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"there is no {CHROMIUM}")
+def test_pages_opened_as_files_are_searched_without_a_server(site, chromium):
     complaints, asked = [], []
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    with chromium.new_context(viewport={"width": 1280, "height": 900}) as context:
+        page = context.new_page()
         page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
@@ -94,7 +89,6 @@ def test_pages_opened_as_files_are_searched_without_a_server(site):
         page.keyboard.type("Hampel", delay=50)
         page.wait_for_selector(".md-search-result__item", timeout=120_000)
         found = page.locator(".md-search-result__link").first.get_attribute("href")
-        chromium.close()
     assert complaints == []
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     assert found is not None

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-CHROMIUM = "/usr/bin/chromium"
 HEIGHTS = {400: 800, 1280: 900}
 """Of windows by their width, pixels: a telephone and a desk."""
 SCHEMES = ("light", "dark")
@@ -65,14 +62,8 @@ class Browser:
             context.close()
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium, where it is."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `browser`)")
+@pytest.fixture
+def browser(chromium: Any) -> Browser:
+    """Debian's Chromium, where it is, with axe-core."""
     pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed (extra `browser`)")
-    if shutil.which(CHROMIUM) is None:
-        pytest.skip(f"there is no {CHROMIUM}")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield Browser(chromium)
-        chromium.close()
+    return Browser(chromium)
