@@ -13,6 +13,7 @@ from heimdall_jax.config import Config
 from heimdall_jax.credentials import refuse_secret
 from heimdall_jax.errors import ConfigError, explain
 from heimdall_jax.flags import flag, parse
+from heimdall_jax.progress import counted
 from heimdall_jax.sources.approved import prepare_approved
 from heimdall_jax.sources.own_recordings import import_recordings
 from heimdall_jax.sources.prepared import SplitName, prepare, prepare_powder
@@ -174,7 +175,8 @@ def write_sigmf(config: Config, count: int, out: Path) -> str:
     world = World.build(config.world, sample_rate_hz=config.features.sample_rate_hz)
     made = SimulatedSessions(world, "test", count)
     chunks = (made.__getitems__(range(at, min(at + CHUNK, count))) for at in range(0, count, CHUNK))
-    sessions, recordings = write_sessions(itertools.chain.from_iterable(chunks), out)
+    told = counted(itertools.chain.from_iterable(chunks), count, "writing collections", "sessions")
+    sessions, recordings = write_sessions(told, out)
     seconds = world.samples / world.sample_rate_hz
     return f"{sessions} SigMF collections of {recordings} recordings, {seconds:g} s each, in {out}"
 

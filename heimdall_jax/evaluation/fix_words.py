@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from heimdall_jax.evaluation.lengths import in_km
+from heimdall_jax.evaluation.table import spoken_m
 
 UNKNOWN = "I don't know where it is:"
 
@@ -46,7 +46,7 @@ def _place(fix: Mapping[str, Any]) -> str:
 
 def _region(fix: Mapping[str, Any]) -> list[str]:
     ellipses = [f"ellipse {share} % {_ellipse(fix[f'ellipse_{share}'])}" for share in (68, 95)]
-    return [f"error        68 % within {in_km(fix['radius_68_m'])}", *ellipses]
+    return [f"error        68 % within {spoken_m(fix['radius_68_m'])}", *ellipses]
 
 
 def _refused(answer: Mapping[str, Any]) -> list[str]:
@@ -60,12 +60,14 @@ def _help(helps: Mapping[str, Any] | None, start: str) -> list[str]:
     if helps is None:
         return []
     there, station = helps["place"], helps["station"]
-    then = f"68 % within {in_km(there['radius_68_m'])} instead of {in_km(helps['radius_68_now_m'])}, at best"
-    way = f"{in_km(there['distance_m'])} from {start} at {there['bearing_deg']:.0f} degrees"
+    then = f"68 % within {spoken_m(there['radius_68_m'])} instead of {spoken_m(helps['radius_68_now_m'])}, at best"
+    way = f"{spoken_m(there['distance_m'])} from {start} at {there['bearing_deg']:.0f} degrees"
     where = place_in_words(there["latitude"], there["longitude"], 2)
     lines = [f"would help   a receiver {way} ({where}): {then}"]
     if station is not None:
-        lines.append(f"would help   {station['name']}, of the known stations: {in_km(station['radius_68_m'])}, at best")
+        lines.append(
+            f"would help   {station['name']}, of the known stations: {spoken_m(station['radius_68_m'])}, at best"
+        )
     return lines
 
 
@@ -75,5 +77,5 @@ def _allowance(answer: Mapping[str, Any]) -> str:
 
 
 def _ellipse(ellipse: Mapping[str, float]) -> str:
-    axes = f"{in_km(ellipse['semi_major_m'])} by {in_km(ellipse['semi_minor_m'])}"
+    axes = f"{spoken_m(ellipse['semi_major_m'])} by {spoken_m(ellipse['semi_minor_m'])}"
     return f"half-axes {axes}, the longer one at {ellipse['azimuth_deg']:.0f} degrees from north"

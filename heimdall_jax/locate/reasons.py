@@ -31,8 +31,8 @@ import numpy as np
 from scipy.stats import chi2
 
 from heimdall_jax import geodesy
-from heimdall_jax.evaluation.lengths import in_km
 from heimdall_jax.evaluation.ranges import Path
+from heimdall_jax.evaluation.table import spoken_m
 from heimdall_jax.evaluation.tdoa_fix import REACH_FACTOR, FixDetails
 from heimdall_jax.evaluation.tdoa_solver import Problem, solve
 from heimdall_jax.export.manifest import Manifest
@@ -73,8 +73,8 @@ def inaccurate(sigma_s_R: np.ndarray, circle_m: float) -> dict[int, str]:
     """Why receivers, by their rows, tell nothing by their clocks."""
     reach_m = sigma_s_R * geodesy.SPEED_OF_LIGHT_M_PER_S
     return {
-        int(row): f"{INACCURATE}: {sigma_s_R[row] * 1e6:g} us, or {in_km(reach_m[row])}, "
-        f"is more than the {in_km(circle_m)} of the circle that holds the receivers"
+        int(row): f"{INACCURATE}: {sigma_s_R[row] * 1e6:g} us, or {spoken_m(reach_m[row])}, "
+        f"is more than the {spoken_m(circle_m)} of the circle that holds the receivers"
         for row in np.flatnonzero(np.isfinite(sigma_s_R) & (reach_m > circle_m))
     }
 
@@ -97,7 +97,7 @@ def of_times(
         used = details.used_R
         variance_s2, clock_s2 = details.sigma_s_R[used] ** 2, clock_sigma_s_R[used] ** 2
         ideal_m = _ideal_radius_m(variance_s2)
-        large = f"68 % within {in_km(radius_68_m)}, more than the {in_km(circle_m)} of the circle that holds them"
+        large = f"68 % within {spoken_m(radius_68_m)}, more than the {spoken_m(circle_m)} of the circle that holds them"
         if ideal_m > circle_m:
             parts = {
                 "inaccurate clocks": clock_s2.sum(),
@@ -107,7 +107,9 @@ def of_times(
             reasons.append(f"{max(parts, key=lambda part: parts[part])}: {large}, wherever the receivers stood")
         else:
             worse = radius_68_m / ideal_m
-            reasons.append(f"bad geometry: {large}; from all around the same times give {in_km(ideal_m)}, {worse:.0f}")
+            reasons.append(
+                f"bad geometry: {large}; from all around the same times give {spoken_m(ideal_m)}, {worse:.0f}"
+            )
             reasons[-1] += " times less"
     if details.ambiguous:
         reasons.append("bad geometry: another place fits these times as well; a further receiver would decide")
@@ -118,8 +120,8 @@ def of_powers(radius_68_m: float, circle_m: float) -> tuple[str, ...]:
     """Why a fix by powers is withheld; nothing where it is not."""
     if radius_68_m <= circle_m:
         return ()
-    large = f"68 % within {in_km(radius_68_m)}, more than the {in_km(circle_m)} of the circle that holds the receivers"
-    return (f"bad geometry: {large}; powers say no more from these places",)
+    large = f"68 % within {spoken_m(radius_68_m)}, more than the {spoken_m(circle_m)}"
+    return (f"bad geometry: {large} of the circle that holds the receivers; powers say no more from these places",)
 
 
 def of_model(manifest: Manifest, position_m: np.ndarray, radius_68_m: float) -> tuple[str, ...]:
@@ -128,15 +130,15 @@ def of_model(manifest: Manifest, position_m: np.ndarray, radius_68_m: float) -> 
     doubt = (manifest.metrics or {}).get("doubt")
     above_m = doubt.get("above_m") if isinstance(doubt, dict) else None
     if isinstance(above_m, int | float) and radius_68_m > above_m:
-        told = f"its own 68 % radius is {in_km(radius_68_m)}, above {in_km(above_m)}"
+        told = f"its own 68 % radius is {spoken_m(radius_68_m)}, above {spoken_m(above_m)}"
         reasons.append(f"out of distribution: {told}, which it stays below on 95 % of its validation rows")
     west, south, east, north = manifest.domain.position_box_m
     if east > west and north > south:
         low, high = np.array([west, south]), np.array([east, north])
         beyond_m = float(np.linalg.norm(np.maximum(np.maximum(low - position_m, position_m - high), 0.0)))
         if beyond_m > radius_68_m:
-            told = f"{in_km(beyond_m)} beyond the places it was trained on, more than its 68 % radius"
-            reasons.append(f"outside the trained region: the best place is {told} of {in_km(radius_68_m)}")
+            told = f"{spoken_m(beyond_m)} beyond the places it was trained on, more than its 68 % radius"
+            reasons.append(f"outside the trained region: the best place is {told} of {spoken_m(radius_68_m)}")
     return tuple(reasons)
 
 
@@ -190,5 +192,5 @@ def _far(details: FixDetails, position_m: np.ndarray) -> list[str]:
     away_m = float(np.max(np.abs(position_m - np.array(details.centre_m))))
     if away_m <= details.reach_m or math.isnan(away_m):
         return []
-    told = f"the best place is {in_km(away_m)} from the receivers' middle; {in_km(details.reach_m)} are searched"
+    told = f"the best place is {spoken_m(away_m)} from the receivers' middle; {spoken_m(details.reach_m)} are searched"
     return [f"bad geometry: {told}"]

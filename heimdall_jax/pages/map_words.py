@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -180,5 +181,5 @@ def _area_km2(rings_deg: Sequence[np.ndarray]) -> float:
     return abs(total) / 1e6
 
 
-def _at(place: object) -> tuple[float, float]:
-    return place["latitude"], place["longitude"]  # type: ignore[index]
+def _at(place: Mapping[str, Any]) -> tuple[float, float]:
+    return place["latitude"], place["longitude"]

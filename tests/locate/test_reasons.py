@@ -176,7 +176,7 @@ def test_a_model_doubts_by_its_own_radius_and_region(manifest):
     assert said.startswith("out of distribution: its own 68 % radius is 501 m, above 500 m")
     assert reasons.of_model(trained, np.array([70.4e3, 0.0]), 499.0) == ()
     (said,) = reasons.of_model(trained, np.array([73e3, 64e3]), 499.0)
-    assert said.startswith("outside the trained region: the best place is 5000 m beyond")
+    assert said.startswith("outside the trained region: the best place is 5,000 m beyond")
     # A bundle that says nothing of either doubts nothing.
     bare = dataclasses.replace(manifest, metrics=None)
     assert reasons.of_model(bare, np.array([73e3, 64e3]), 1e6) == ()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ class Case(NamedTuple):
     command: tuple[str, ...]
     match: str
     make: Callable[[Path], object] = lambda here: None
-    environment: dict[str, str] = {}  # noqa: RUF012 - never changed
+    environment: Mapping[str, str] = MappingProxyType({})
     code: int = 1
 
 
