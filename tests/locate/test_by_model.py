@@ -94,7 +94,7 @@ def test_a_model_that_doubts_its_own_radius_claims_no_place(run, recordings, tmp
     sure, unsure = (find(LocateArguments(paths, model=str(folder))).to_tree() for folder in (run, doubting))
     assert np.linalg.norm(degrees_to_local(np.array((sure["latitude"], sure["longitude"])), TRANSMITTER)) < 100
     (reason,) = unsure["reasons"]
-    assert re.match(r"out of distribution: its own 68 % radius is .* m, above 1 m", reason)
+    assert re.match(r"out of distribution: its own 68 % radius is .* m, above 1\.0 m", reason)
     assert unsure["best_guess"]["latitude"] == sure["latitude"]
 
 
