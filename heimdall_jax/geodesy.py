@@ -113,14 +113,13 @@ def ground_height_m(position_m: Any, origin_deg: tuple[float, float], xp: Module
 
     The quadratic of `local_to_degrees`, written about the origin so that float32 keeps millimetres.
     """
-    axes = local_axes(origin_deg)
+    _, north, up = local_axes(origin_deg)  # east is across the Earth's axis, and none of what follows mixes with it
     squash = np.array([1.0, 1.0, 1 / (1 - ECCENTRICITY_SQUARED)])
-    metric = [[float(value) for value in row] for row in (axes * squash) @ axes.T]
-    slope = float(axes[2] @ (squash * degrees_to_ecef(np.asarray(origin_deg, np.float64))))
-    east, north = position_m[..., 0], position_m[..., 1]
-    half_b = slope + metric[2][0] * east + metric[2][1] * north
-    c = metric[0][0] * east**2 + 2 * metric[0][1] * east * north + metric[1][1] * north**2
-    return -c / (half_b + xp.sqrt(half_b**2 - metric[2][2] * c))
+    slope = float(up @ (squash * degrees_to_ecef(np.asarray(origin_deg, np.float64))))
+    east_m, north_m = position_m[..., 0], position_m[..., 1]
+    half_b = slope + float(up @ (squash * north)) * north_m
+    c = east_m * east_m + float(north @ (squash * north)) * (north_m * north_m)
+    return -c / (half_b + xp.sqrt(half_b * half_b - float(up @ (squash * up)) * c))
 
 
 def ground_distance_m(a_deg: Any, b_deg: Any) -> np.ndarray:

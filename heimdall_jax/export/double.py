@@ -54,12 +54,20 @@ def use_known_operators(graph: GraphProto) -> None:
 
 
 def narrow_constants(graph: GraphProto) -> None:
-    """Cast to float32 what is constant and meets float32 values: jax2onnx writes all constants in float64."""
+    """Cast to float32 what is constant and meets float32 values: jax2onnx writes all constants in float64.
+
+    It also widens what is broadcast.
+    """
     kinds: dict[str, int | None] = {value.name: value.type.tensor_type.elem_type for value in graph.input}
     kinds |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     constant = {tensor.name for tensor in graph.initializer}
     nodes: dict[str, NodeProto] = {}
+    widened: dict[str, str] = {}
     for node in graph.node:
+        node.input[:] = [widened.get(name, name) for name in node.input]
+        if node.output[0].startswith("bcast_in_cast") and kinds.get(node.input[0]) == SINGLE:
+            widened[node.output[0]] = node.input[0]
+            continue
         read: set[int | None] = {kinds.get(name) for name in node.input}
         if {SINGLE, DOUBLE} <= read and node.op_type != "CastLike":
             for place, name in enumerate(node.input):

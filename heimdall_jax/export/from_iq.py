@@ -52,7 +52,7 @@ class FromIq(Locator):
         timing: TimingConfig,
     ) -> None:
         self.network, self.double = network, True
-        self.origin_deg, self.features, self.timing = origin_deg, features, timing
+        self.origin_deg, self.reading, self.timing = origin_deg, features, timing
 
     def __call__(
         self,
@@ -67,7 +67,26 @@ class FromIq(Locator):
         snr_db: Float[Array, "B R"] | None = None,
         snr_known: Bool[Array, "B R"] | None = None,
     ) -> Fix:
-        """Locate.
+        """Locate, from what `features` takes."""
+        heard_by = self.features(
+            i, q, receiver_deg, altitude_m, clock_sigma_s, heard, present, identity, snr_db, snr_known
+        )
+        return self.network(**heard_by)
+
+    def features(
+        self,
+        i: Float[Array, "B R T"],
+        q: Float[Array, "B R T"],
+        receiver_deg: Float[Array, "B R 2"],
+        altitude_m: Float[Array, "B R"],
+        clock_sigma_s: Float[Array, "B R"],
+        heard: Bool[Array, "B R"],
+        present: Bool[Array, "B R"] | None = None,
+        identity: Int[Array, "B R"] | None = None,
+        snr_db: Float[Array, "B R"] | None = None,
+        snr_known: Bool[Array, "B R"] | None = None,
+    ) -> dict[str, Array]:
+        """What the network takes, by name.
 
         Args:
             i: Real part of the samples, full scale 1; ignored where not heard, as is `q`.
@@ -85,20 +104,21 @@ class FromIq(Locator):
         heard = heard & present
         spectrogram = self.network.spectrogram is not None
         timed = heard & (clock_sigma_s <= self.timing.max_clock_s)
-        found = parts_to_features(i, q, self.features, heard=timed, timing=self.timing, spectrogram=spectrogram)
+        found = parts_to_features(i, q, self.reading, heard=timed, timing=self.timing, spectrogram=spectrogram)
         place_m = degrees_to_enu(receiver_deg, altitude_m, self.origin_deg, xp=jnp)
-        return self.network(
-            rss_db=found["rss_db"],
-            receiver_m=place_m[..., :2],
-            receiver_up_m=place_m[..., 2],
-            heard=heard,
-            present=present,
-            identity=identity,
-            snr_db=snr_db,
-            snr_known=snr_known,
-            mel_spectrogram=found.get("mel_spectrogram"),
-            clock_sigma_s=clock_sigma_s,
-            tdoa_s=found["tdoa_s"],
-            arrival_precision_per_s2=found["arrival_precision_per_s2"],
-            timing_valid=found["timing_valid"] > 0.5,
-        )
+        named = {
+            "rss_db": found["rss_db"],
+            "receiver_m": place_m[..., :2],
+            "receiver_up_m": place_m[..., 2],
+            "heard": heard,
+            "present": present,
+            "identity": identity,
+            "snr_db": snr_db,
+            "snr_known": snr_known,
+            "mel_spectrogram": found.get("mel_spectrogram"),
+            "clock_sigma_s": clock_sigma_s,
+            "tdoa_s": found["tdoa_s"],
+            "arrival_precision_per_s2": found["arrival_precision_per_s2"],
+            "timing_valid": found["timing_valid"] > 0.5,
+        }
+        return {name: values for name, values in named.items() if values is not None}

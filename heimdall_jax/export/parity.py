@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,10 +13,11 @@ import numpy as np
 from flax import nnx
 
 from heimdall_jax.errors import ExportError, explain
+from heimdall_jax.export.from_iq import FromIq
 from heimdall_jax.export.session import ask, open_session
 from heimdall_jax.export.signature import INPUTS, Tensor, to_graph_dtype
 from heimdall_jax.geodesy import local_to_degrees
-from heimdall_jax.models.prediction import precision_of, predict, predicts_in_double
+from heimdall_jax.models.prediction import as_it_predicts, precision_of, predict, predicts_in_double
 from heimdall_jax.types import Domain, Sample
 
 BATCHES = (1, 3, 32)
@@ -151,23 +153,35 @@ def reference_predictor(model: nnx.Module) -> Callable[[Mapping[str, np.ndarray]
     """JAX's answer in evaluation mode, float64: position_m (B, 2) and its covariance's Cholesky factor (B, 2, 2)."""
     frozen = nnx.clone(model)
     frozen.eval()
-    graph, state = nnx.split(frozen)
-    state = jax.device_put(state, jax.local_devices()[0])  # a mesh of many devices would refuse a batch of one
-
-    def answer(state: Any, named: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        return tuple(predict(nnx.merge(graph, state), named))
-
-    # Of a solver: it is run a few times, and compiling it well takes longer.
-    quick = {"xla_backend_optimization_level": 0} if predicts_in_double(model) else None
-    run = jax.jit(answer, compiler_options=quick)
+    if isinstance(frozen, FromIq):
+        # Compiled as one program they would take twice the memory.
+        steps = [
+            _program(frozen, lambda net, named: as_it_predicts(net, named, lambda one, given: one.features(**given))),
+            _program(frozen.network, lambda net, named: tuple(predict(net, named))),
+        ]
+    else:
+        steps = [_program(frozen, lambda net, named: tuple(predict(net, named)))]
 
     def predictor(named: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         # Accelerators would round to TF32 or bfloat16.
         with precision_of(model), jax.default_matmul_precision("highest"):
-            position_m, scale_m = run(state, {name: jnp.asarray(value) for name, value in named.items()})
+            said: Any = {name: jnp.asarray(value) for name, value in named.items()}
+            for step in steps:
+                said = step(said)
+            position_m, scale_m = said
         return np.asarray(position_m, np.float64), _matrix(np.asarray(scale_m, np.float64))
 
     return predictor
+
+
+def _program(model: nnx.Module, say: Callable[[Any, dict[str, jax.Array]], Any]) -> Callable[[Any], Any]:
+    """What `say` makes of a model and inputs by name, compiled."""
+    graph, state = nnx.split(model)
+    state = jax.device_put(state, jax.local_devices()[0])  # a mesh of many devices would refuse a batch of one
+    # Of a solver: it is run a few times, and compiling it well takes longer.
+    quick = {"xla_backend_optimization_level": 0} if predicts_in_double(model) else None
+    run = jax.jit(lambda state, named: say(nnx.merge(graph, state), named), compiler_options=quick)
+    return functools.partial(run, state)
 
 
 def _compare_one(

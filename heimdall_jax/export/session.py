@@ -28,6 +28,8 @@ def open_session(model: bytes, threads: int | None = None) -> onnxruntime.Infere
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
+    # Work in small pieces: a thread that the machine holds up then holds up less.
+    options.add_session_config_entry("session.dynamic_block_base", "4")
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

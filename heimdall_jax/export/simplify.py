@@ -11,60 +11,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-Shape = tuple[int | str, ...]
-"""Sizes; a name where any goes."""
+from heimdall_jax.export.shapes import Shape, Shapes, body_of, infer, number_of
+
 BROADCASTING = {
     *("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Where", "And", "Or", "Xor", "BitwiseAnd", "BitwiseOr"),
     *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "MatMul"),
 }
 """Operators that broadcast what they read; the last over its leading axes."""
-
-
-class Shapes:
-    """What is known of a graph's values: shapes, and the contents of those that are sizes themselves."""
-
-    def __init__(self, graph: GraphProto, outer: Shapes | None = None) -> None:
-        self.of: dict[str, Shape] = dict(outer.of) if outer else {}
-        self.contents: dict[str, Shape] = dict(outer.contents) if outer else {}
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            shape = _declared(value)
-            if shape is not None:
-                self.of[value.name] = shape
-        for tensor in graph.initializer:
-            self.learn(tensor.name, tensor)
-        for node in graph.node:
-            self._evaluate(node)
-
-    def learn(self, name: str, tensor: TensorProto) -> None:
-        """A constant's shape, and its contents where they may be sizes."""
-        self.of[name] = tuple(tensor.dims)
-        if tensor.data_type == TensorProto.INT64 and len(tensor.dims) < 2:
-            self.contents[name] = tuple(int(number) for number in numpy_helper.to_array(tensor).ravel())
-
-    def _evaluate(self, node: NodeProto) -> None:
-        """Contents of what one node gives, where it computes with sizes."""
-        if node.op_type == "Constant":
-            self.learn(node.output[0], node.attribute[0].t)
-        elif node.op_type == "Shape":
-            shape = self.of.get(node.input[0])
-            if shape is not None:
-                self.contents[node.output[0]] = shape[_number(node, "start", 0) : _number(node, "end", len(shape))]
-        elif node.op_type in ("Unsqueeze", "Squeeze", "Reshape", "Cast", "Identity"):
-            found = self.contents.get(node.input[0])
-            sizes = node.op_type != "Cast" or _number(node, "to", 0) == TensorProto.INT64
-            if found is not None and sizes and len(self.of.get(node.output[0], ())) < 2:
-                self.contents[node.output[0]] = found
-        elif node.op_type == "Concat":
-            parts = [self.contents.get(name) for name in node.input]
-            if all(part is not None for part in parts):
-                self.contents[node.output[0]] = tuple(size for part in parts if part is not None for size in part)
-        elif node.op_type == "Gather":
-            data, index = (self.contents.get(name) for name in node.input)
-            if data is not None and index is not None:
-                self.contents[node.output[0]] = tuple(data[place] for place in index if isinstance(place, int))
 
 
 def simplify(proto: ModelProto, sizes: Mapping[str, tuple[str, int]]) -> None:
@@ -74,8 +29,12 @@ def simplify(proto: ModelProto, sizes: Mapping[str, tuple[str, int]]) -> None:
         proto: Its inputs declare their shapes, free axes by name.
         sizes: For each name of a free axis an input and which of its axes has that size.
     """
+    _cast_before_expand(proto.graph)
     infer(proto)
     graph = proto.graph
+    for node in graph.node:
+        if node.op_type == "Loop":
+            _read_from_outside(graph, node)
     known = Shapes(graph)
     written = _Sizes(sizes)
     _rewrite(graph, known, written)
@@ -84,22 +43,6 @@ def simplify(proto: ModelProto, sizes: Mapping[str, tuple[str, int]]) -> None:
     graph.node.extend(nodes)
     graph.initializer.extend(written.constants.values())
     remove_unused(graph)
-
-
-def infer(proto: ModelProto) -> None:
-    """Write down in the model what shapes follow from its inputs', those of what a loop carries among them."""
-    inferred = _inferred(proto)
-    loops = [node for node in inferred.graph.node if node.op_type == "Loop"]
-    if loops:
-        known = Shapes(inferred.graph)
-        for node in loops:
-            _declare_carried(inferred.graph, node, known)
-        inferred = _inferred(inferred)
-        known = Shapes(inferred.graph)
-        for node in inferred.graph.node:
-            if node.op_type == "Loop":
-                _infer_body(_body(node), node, known, inferred)
-    proto.CopyFrom(inferred)
 
 
 def remove_unused(graph: GraphProto) -> None:
@@ -150,6 +93,47 @@ class _Sizes:
         return name
 
 
+def _cast_before_expand(graph: GraphProto) -> None:
+    """Cast what is expanded, not what it was expanded to: it is less, and who reads that may broadcast."""
+    # An input that may be left out is not of its declared shape then.
+    inputs = {value.name for value in graph.input}
+    expands = {node.output[0]: node for node in graph.node if node.op_type == "Expand" and node.input[0] not in inputs}
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] in expands:
+            given, sizes = expands[node.input[0]].input
+            small = NodeProto()
+            small.CopyFrom(node)
+            small.input[0], small.output[0], small.name = given, f"{node.output[0]}/small", f"{node.name}/small"
+            nodes.append(small)
+            node = helper.make_node("Expand", [small.output[0], sizes], list(node.output), name=node.name)
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _read_from_outside(graph: GraphProto, loop: NodeProto) -> None:
+    """Let a loop's body read from outside what the loop would only carry along unchanged."""
+    body = body_of(loop)
+    copies = {node.output[0]: node.input[0] for node in body.node if node.op_type == "Identity"}
+    for place in reversed(range(len(loop.input) - 2)):
+        given, inside, result = loop.input[place + 2], body.input[place + 2].name, body.output[place + 1].name
+        if copies.get(result, result) != inside:
+            continue
+        _rename_read(body, inside, given)
+        _rename_read(graph, loop.output[place], given)
+        del loop.input[place + 2], loop.output[place], body.input[place + 2], body.output[place + 1]
+
+
+def _rename_read(graph: GraphProto, name: str, other: str) -> None:
+    """Read another value wherever one was read."""
+    for node in graph.node:
+        node.input[:] = [other if read == name else read for read in node.input]
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                _rename_read(attribute.g, name, other)
+
+
 def _rewrite(graph: GraphProto, known: Shapes, written: _Sizes) -> None:
     """Sizes read from constants or from the model's first nodes, broadcasts left to who reads them."""
     expands = {node.output[0]: node for node in graph.node if node.op_type == "Expand"}
@@ -174,7 +158,7 @@ def _rewrite(graph: GraphProto, known: Shapes, written: _Sizes) -> None:
 def _reshape(node: NodeProto, known: Shapes, written: _Sizes) -> str | None:
     """A constant for a reshape's target: 0 keeps an axis, -1 is what is left."""
     before, wanted = known.of.get(node.input[0]), known.contents.get(node.input[1])
-    if wanted is None or _number(node, "allowzero", 0):
+    if wanted is None or number_of(node, "allowzero", 0):
         return None
     before = before or ()
     kept = [
@@ -229,36 +213,6 @@ def _same(a: Shape | None, b: Shape | None) -> bool:
     return a is not None and a == b
 
 
-def _inferred(proto: ModelProto) -> ModelProto:
-    return onnx.shape_inference.infer_shapes(proto, data_prop=True)
-
-
-def _declare_carried(graph: GraphProto, node: NodeProto, known: Shapes) -> None:
-    """A traced loop carries values of one shape: what comes out is shaped as what goes in."""
-    for before, after in zip(node.input[2:], node.output, strict=False):
-        shape = known.of.get(before)
-        for value in graph.value_info:
-            if value.name == after and shape is not None:
-                value.CopyFrom(helper.make_tensor_value_info(after, value.type.tensor_type.elem_type, shape))
-
-
-def _infer_body(body: GraphProto, node: NodeProto, known: Shapes, proto: ModelProto) -> None:
-    """Shapes inside a loop, from those of what it carries and of what it reads from outside."""
-    for value, given in zip(body.input[2:], node.input[2:], strict=True):
-        if given in known.of:
-            kind = value.type.tensor_type.elem_type
-            value.CopyFrom(helper.make_tensor_value_info(value.name, kind, known.of[given]))
-    del body.value_info[:]
-    alone = helper.make_model(body, opset_imports=proto.opset_import, ir_version=proto.ir_version)
-    for value in alone.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    body.CopyFrom(_inferred(alone).graph)
-
-
-def _body(node: NodeProto) -> GraphProto:
-    return next(attribute.g for attribute in node.attribute if attribute.name == "body")
-
-
 def _read_by(node: NodeProto) -> Iterable[str]:
     """Names that a node reads, those that graphs inside it read from outside among them."""
     yield from node.input
@@ -267,15 +221,3 @@ def _read_by(node: NodeProto) -> Iterable[str]:
             for inner in attribute.g.node:
                 yield from _read_by(inner)
             yield from (output.name for output in attribute.g.output)
-
-
-def _declared(value: onnx.ValueInfoProto) -> Shape | None:
-    tensor = value.type.tensor_type
-    if not tensor.HasField("shape"):
-        return None
-    sizes = [size.dim_param or (size.dim_value if size.HasField("dim_value") else "") for size in tensor.shape.dim]
-    return None if "" in sizes else tuple(sizes)
-
-
-def _number(node: NodeProto, name: str, default: int) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == name), default)

@@ -24,7 +24,7 @@ import numpy as np
 from jax import Array
 
 from heimdall_jax.features.interpolation import safe_ratio
-from heimdall_jax.features.lags import block_lag_products, effective_samples, tapered, two_sided
+from heimdall_jax.features.lags import block_lag_products, effective_samples, tapered
 from heimdall_jax.features.offsets import residual_offset, turn
 from heimdall_jax.features.pairs import antisymmetric, difference, relative_to_strongest, same_receiver
 from heimdall_jax.features.shifts import CUTOFF, MAIN_LOBE, advance
@@ -91,7 +91,7 @@ def align(i_BRT: Array, q_BRT: Array, lag_BRR: Array, coefficient_BRR: Array, pa
     i, q = tapered(*advance(i_BRT, q_BRT, lag_BR, most))
     real, imaginary, middle = block_lag_products(i, q, blocks=BLOCKS, max_lag=HALF_WIDTH)
     power = jnp.sum(jnp.sum(real[..., 0], axis=1) * same_receiver(lag_BR), axis=-1)
-    terms = _derivatives(*two_sided(real, imaginary))
+    terms = _derivatives(real, imaginary)
     offset_BR = relative_to_strongest(strength, residual_offset(terms[0][..., 0], terms[1][..., 0], middle))
     slopes = _slopes(*turn(*terms, difference(offset_BR), middle))
     coefficient = safe_ratio(slopes.size, jnp.sqrt(power[..., :, None] * power[..., None, :]))
@@ -122,10 +122,19 @@ def rate_variance(precision_BR: Array, centre_B: Array, spread_B: Array) -> Arra
 
 
 def _derivatives(real: Array, imaginary: Array) -> tuple[Array, Array]:
-    """Value, first and second derivative (B, N, R, R, 3) at lag 0 of both parts of correlations (B, N, R, R, K)."""
-    table = jnp.asarray(taps(), real.dtype)
+    """Value, first and second derivative (B, N, R, R, 3) at lag 0 of both parts of correlations.
+
+    Their lags are 0 to `HALF_WIDTH` (B, N, R, R, K); those below are R_ij(-k) = conj(R_ji(k)).
+    """
+    above, below = taps()[HALF_WIDTH:], taps()[HALF_WIDTH::-1].copy()
+    below[0] = 0.0
     product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    return product(real, table), product(imaginary, table)
+
+    def both(part: Array, sign: int) -> Array:
+        from_above, from_below = (product(part, jnp.asarray(table, part.dtype)) for table in (above, sign * below))
+        return from_above + jnp.swapaxes(from_below, 2, 3)
+
+    return both(real, 1), both(imaginary, -1)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Products of every pair of recordings at every lag, block by block, as one large real matrix product.
+"""Products of every pair of recordings at every lag, block by block, as a few large real matrix products.
 
     R_ij(k) = sum_n x_i(n + k) conj(x_j(n)),    k = -K..K,    R_ji(-k) = conj(R_ij(k)) exactly
 
@@ -6,9 +6,10 @@ Each recording is tapered at both ends first, so that no product meets a hard ed
 lags of one recording differ by their edges, which moves a peak by nanoseconds. The taper makes R_ij(k) smaller by a
 known factor, `taper_loss`.
 
-Samples of all receivers lie side by side, I and Q, 2 R numbers. In frames of M samples, one product of (2 R (M + K)) x
-n by n x (2 R M) numbers holds all lags of all pairs, each M times, in parts. It does (M + K) / K times the arithmetic
-that lag-by-lag products do and is several times faster: those are 2 R numbers wide.
+Samples of all receivers lie side by side, I and Q, 2 R numbers. In frames of M samples, products of (2 R M) x n by
+n x (2 R M) numbers, of frames with those that follow until K samples on, hold all lags of all pairs, each M times, in
+parts. They do (M + K) / K times the arithmetic that lag-by-lag products do and are several times faster: those are
+2 R numbers wide.
 """
 
 from __future__ import annotations
@@ -46,12 +47,15 @@ def block_lag_products(
     batch, receivers, n_samples = i_BRT.shape
     hop = max(1, max_lag // HOPS_IN_LAGS) if hop is None else hop
     frames = math.ceil(n_samples / (blocks * hop))
-    early, later = _frames(i_BRT, q_BRT, blocks * frames, hop, max_lag)
-    product = jnp.matmul(
-        jnp.swapaxes(later.reshape(batch, blocks, frames, (hop + max_lag) * 2 * receivers), -1, -2),
-        early.reshape(batch, blocks, frames, hop * 2 * receivers),
-        precision=jax.lax.Precision.HIGHEST,
-    ).reshape(batch, blocks, hop + max_lag, 2, receivers, hop, 2, receivers)
+    pieces = _frames(i_BRT, q_BRT, blocks * frames, hop, max_lag)
+    pieces = [piece.reshape(batch, blocks, frames, -1) for piece in pieces]
+    products = [
+        jnp.matmul(jnp.swapaxes(piece, -1, -2), pieces[0], precision=jax.lax.Precision.HIGHEST).reshape(
+            batch, blocks, -1, 2, receivers, hop, 2, receivers
+        )
+        for piece in pieces
+    ]
+    product = jnp.concatenate(products, axis=2)
     lags = max_lag + 1
     sums = functools.reduce(jnp.add, (product[:, :, m : m + lags, :, :, m : m + 1] for m in range(hop)))
     by_i, by_q = sums[..., :1, :], sums[..., 1:, :]
@@ -96,8 +100,8 @@ def effective_samples(n_samples: int) -> float:
     return math.fsum(weight) ** 2 / _dot(weight, weight)
 
 
-def _frames(i_BRT: Array, q_BRT: Array, frames: int, hop: int, max_lag: int) -> tuple[Array, Array]:
-    """Frames (B, n, M, 2, R) of `hop` samples, I and Q, and (B, n, M + K, 2, R) with the `max_lag` that follow each."""
+def _frames(i_BRT: Array, q_BRT: Array, frames: int, hop: int, max_lag: int) -> list[Array]:
+    """Frames (B, n, M, 2, R) of `hop` samples, I and Q, and those that follow each, up to `max_lag` samples on."""
     batch, receivers, n_samples = i_BRT.shape
     more = math.ceil(max_lag / hop)
     side_by_side = jnp.transpose(jnp.stack([i_BRT, q_BRT], axis=1), (0, 3, 1, 2))
@@ -105,7 +109,7 @@ def _frames(i_BRT: Array, q_BRT: Array, frames: int, hop: int, max_lag: int) -> 
     framed = filled.reshape(batch, frames + more, hop, 2, receivers)
     pieces = [framed[:, place : place + frames] for place in range(more + 1)]
     pieces[-1] = pieces[-1][:, :, : max_lag - (more - 1) * hop]
-    return pieces[0], jnp.concatenate(pieces, axis=2)
+    return pieces
 
 
 def _dot(a: ndarray, b: ndarray) -> float:

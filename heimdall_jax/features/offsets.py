@@ -37,8 +37,7 @@ def search_offset(real: Array, imaginary: Array, middle_s: ndarray, max_offset_h
     power = jnp.maximum(power, jnp.flip(jnp.swapaxes(power, -1, -2), axis=1))
     index = jnp.argmax(power, axis=1, keepdims=True).astype(jnp.int32)
     beside = [jnp.take_along_axis(power, jnp.clip(index + shift, 0, 2 * count), axis=1)[:, 0] for shift in (-1, 0, 1)]
-    bend = beside[0] - 2 * beside[1] + beside[2]
-    shift = jnp.where(bend < 0, 0.5 * (beside[0] - beside[2]) / jnp.where(bend < 0, bend, -jnp.ones_like(bend)), 0.0)
+    shift = _from_peak(0.5 * (beside[0] - beside[2]), beside[0] - 2 * beside[1] + beside[2])
     position = index[:, 0].astype(power.dtype) - count + jnp.clip(shift, -0.5, 0.5)
     return antisymmetric(position * step_hz), jnp.sqrt(beside[1])
 
@@ -52,22 +51,23 @@ def turn(real: Array, imaginary: Array, offset_hz_BRR: Array, middle_s: ndarray)
 
 def residual_offset(real: Array, imaginary: Array, middle_s: ndarray) -> Array:
     """Offset in hertz (B, R, R), within the main lobe, that makes |sum over blocks| of (B, N, R, R) largest."""
-    time = _times(middle_s, real)
     limit_hz = 0.4 / (len(middle_s) * float(middle_s[1] - middle_s[0]))
-    offset_hz = jnp.zeros_like(real[:, 0])
-    for _ in range(NEWTON_STEPS):
-        angle = 2 * math.pi * offset_hz[:, None] * time
-        cosine, sine = jnp.cos(angle), jnp.sin(angle)
-        turned = real * cosine + imaginary * sine, imaginary * cosine - real * sine
-        (a0, b0), (a1, b1), (a2, b2) = (
-            [jnp.sum(part * weight, axis=1) for part in turned] for weight in (jnp.ones_like(time), time, time**2)
-        )
+    time_s = jnp.asarray(middle_s, real.dtype)[None, None, None]
+    moments = jnp.asarray(np.stack([middle_s**0, middle_s, middle_s**2], axis=1), real.dtype)
+    real, imaginary = (jnp.moveaxis(part, 1, -1) for part in (real, imaginary))
+    turned, offset_hz = (real, imaginary), jnp.zeros_like(real[..., :1])
+    for step in range(NEWTON_STEPS):
+        if step > 0:
+            angle = 2 * math.pi * offset_hz * time_s
+            cosine, sine = jnp.cos(angle), jnp.sin(angle)
+            turned = real * cosine + imaginary * sine, imaginary * cosine - real * sine
+        sums = [jnp.matmul(part, moments, precision=jax.lax.Precision.HIGHEST) for part in turned]
+        (a0, a1, a2), (b0, b1, b2) = ([part[..., order : order + 1] for order in range(3)] for part in sums)
         # Derivatives by 2 pi f of the power a0^2 + b0^2, halved; d/df turns (a, b) by -90 degrees.
         slope = a0 * b1 - b0 * a1
         bend = a1**2 + b1**2 - a0 * a2 - b0 * b2
-        step = jnp.where(bend < 0, -slope / jnp.where(bend < 0, bend, -jnp.ones_like(bend)), jnp.zeros_like(bend))
-        offset_hz = jnp.clip(offset_hz + step / (2 * math.pi), -limit_hz, limit_hz)
-    return antisymmetric(offset_hz)
+        offset_hz = jnp.clip(offset_hz - _from_peak(slope, bend) / (2 * math.pi), -limit_hz, limit_hz)
+    return antisymmetric(offset_hz[..., 0])
 
 
 def remove_offset(i_BRT: Array, q_BRT: Array, offset_hz_BR: Array, sample_rate_hz: float) -> tuple[Array, Array]:
@@ -104,6 +104,12 @@ def _spectrum(real: Array, imaginary: Array, middle_s: ndarray, frequency_hz: nd
     ]
     power = parts[0] ** 2 + parts[1] ** 2
     return power.reshape(batch, len(frequency_hz), receivers, receivers, lags)
+
+
+def _from_peak(slope: Array, bend: Array) -> Array:
+    """Slope / bend, how far a parabola is from its peak; 0 where it has none."""
+    peaked = (bend < 0).astype(bend.dtype)  # in numbers: an exported graph has all constants of a `where` in float64
+    return slope * peaked / (bend * peaked - (1 - peaked))
 
 
 def _times(middle_s: ndarray, like: Array) -> Array:

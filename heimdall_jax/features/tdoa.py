@@ -123,7 +123,11 @@ def parts_to_timing(
     single = [x.astype(jnp.float32) for x in faded]
     offset_hz = _receiver_offsets(single[0], single[1], pair.astype(jnp.float32), config, sample_rate_hz)
     offset_hz = jnp.round(offset_hz.astype(i.dtype) / OFFSET_STEP_HZ) * OFFSET_STEP_HZ
-    found = _correlate(*faded, pair, offset_hz, config, sample_rate_hz)
+    # Of plain correlation too: its delays are those of alignment.
+    kind = jnp.float32 if config.method == "plain" else i.dtype
+    rough = [x.astype(kind) for x in (*faded, pair, offset_hz)]
+    found = _correlate(rough[0], rough[1], rough[2], rough[3], config, sample_rate_hz)
+    found = jax.tree.map(lambda x: x.astype(i.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, found)
     turned = remove_offset(i, q, found.receiver_hz, sample_rate_hz)
     most = config.max_lag - config.half_width + 1
     aligned = align(*turned, found.lag_BRR, found.peak.magnitude, pair, most)
@@ -184,12 +188,16 @@ def _receiver_offsets(
     pair_hz, coefficient = search_offset(real, imaginary, middle_s, config.max_offset_hz)
     strength = pair_snr(coefficient) * pair_BRR
     offset_hz = relative_to_strongest(strength, pair_hz)
-    real, imaginary = two_sided(*turn(real, imaginary, difference(offset_hz), middle_s))
-    power = jnp.sum(real, axis=1) ** 2 + jnp.sum(imaginary, axis=1) ** 2
-    index = jnp.argmax(power, axis=-1, keepdims=True).astype(jnp.int32)[:, None]
-    index = jnp.broadcast_to(index, (*real.shape[:-1], 1))
-    at_peak = [jnp.take_along_axis(x, index, axis=-1)[..., 0] for x in (real, imaginary)]
-    return offset_hz + relative_to_strongest(strength, residual_offset(at_peak[0], at_peak[1], middle_s))
+    turned = turn(real, imaginary, difference(offset_hz), middle_s)
+    whole = two_sided(*(jnp.sum(part, axis=1) for part in turned))
+    lag = jnp.argmax(whole[0] ** 2 + whole[1] ** 2, axis=-1, keepdims=True).astype(jnp.int32)[:, None] - sought
+    place = jnp.broadcast_to(jnp.abs(lag), (*real.shape[:-1], 1))
+    ahead = [jnp.take_along_axis(part, place, axis=-1)[..., 0] for part in turned]
+    # A negative lag of i and j is a positive one of j and i.
+    back = (lag[..., 0] < 0).astype(real.dtype)
+    signed = zip(ahead, (1, -1), strict=True)
+    real, imaginary = (part + back * (sign * jnp.swapaxes(part, -1, -2) - part) for part, sign in signed)
+    return offset_hz + relative_to_strongest(strength, residual_offset(real, imaginary, middle_s))
 
 
 def _correlate(

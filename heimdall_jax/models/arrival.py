@@ -17,15 +17,14 @@ lose the weak direction in float32 where one direction is known a thousand times
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S, ground_height_m
+from heimdall_jax.geodesy import ground_height_m
 from heimdall_jax.models.heads import Fix
 from heimdall_jax.models.mixture import mixture_moments
 
@@ -40,10 +39,6 @@ TEMPERS = (0.4, 0.3, 0.15, 0.08, 0.03, 0.016, 0.005, *(0.0,) * 9)
 """Distance, in spacings of the grid, that is added to every arrival's spread at each step."""
 FARTHEST_STEP = 3.0
 """A step is cut to this many spacings."""
-ROUNDS = 10
-"""Of the fit of arrival times to pairs: where one pair of six receivers is missing, what is left is under a metre."""
-WORST_CLOCK_S = 1.0
-"""Clocks beyond it, and unknown ones, count as this: 300,000 km, which says nothing."""
 
 
 class Arrivals(NamedTuple):
@@ -55,46 +50,44 @@ class Arrivals(NamedTuple):
     up_m: Float[Array, "B R"]
 
 
+class Stations(NamedTuple):
+    """Where receivers stand: (B, 1, 2, R) and (B, 1, 1, R)."""
+
+    receiver_m: Array
+    up_m: Array
+
+
+class Known(NamedTuple):
+    """What stays as places move; receivers are the last axis, so that places (B, K, 2, 1) meet it."""
+
+    range_m: Array
+    stations: Stations
+    prior_m: Array
+    whitener: Array
+    """Of the prior, transposed: (B, 1, 2, 2)."""
+
+
+class Weights(NamedTuple):
+    """Of receivers (..., B, 1, 1, R): roots of precisions, and shares of their sum."""
+
+    root: Array
+    share: Array
+
+
 class Rows(NamedTuple):
-    """A least-squares problem in (east, north): R rows of arrivals and two of the prior, weighted."""
+    """A least-squares problem in (east, north), linearised: two rows of the prior and R of arrivals, weighted.
 
-    arrivals_BKRE: Array
-    arrivals_BKR: Array
-    prior_BKPE: Array
-    prior_BKP: Array
-
-
-def arrival_ranges(
-    tdoa_s: Float[Array, "B R R"], precision_per_s2: Float[Array, "B R"], valid: Bool[Array, "B R R"]
-) -> Float[Array, "B R"]:
-    """Arrival times (B, R) in metres, about a common zero, that fit pair delays best.
-
-    Minimises sum_ij v_ij a_i a_j (tau_ij - t_i + t_j)^2: the weights of pairs of one common signal (Hahn, Tretter
-    1973). With all pairs valid the weighted mean over j, a receiver itself among them, is exact at once; the other
-    rounds serve pairs that are not.
+    Attributes:
+        slope: Direction (B, K, 2, R) from receivers to the place.
+        late: What is left over (B, K, 1, 2 + R).
+        inverse: Pseudo-inverse (B, K, 2, 2 + R): times `late` it gives the step.
+        factor: Lower Cholesky factor (B, K, 2, 2) of the covariance, as its three numbers.
     """
-    itself = jnp.sum(valid.astype(tdoa_s.dtype), axis=2)[:, :, None] > jnp.zeros_like(tdoa_s)
-    same = _same_receiver(tdoa_s)
-    weight = jnp.where(valid | (itself & same), precision_per_s2[:, None, :], 0.0)
-    weight = weight / jnp.maximum(jnp.max(weight, axis=(1, 2), keepdims=True), 1e-30)
-    total = jnp.maximum(jnp.sum(weight, axis=2), 1e-30)
-    arrival = jnp.zeros_like(precision_per_s2)
-    for _ in range(ROUNDS):
-        arrival = jnp.sum(weight * (tdoa_s + arrival[:, None, :]), axis=2) / total
-    return SPEED_OF_LIGHT_M_PER_S * arrival
 
-
-def _same_receiver(pairs: Array) -> Array:
-    """True on the diagonal of (B, R, R), with any R."""
-    number = jnp.cumsum(jnp.ones_like(pairs[:, :, :1]), axis=1)
-    return jnp.abs(number - jnp.swapaxes(number, 1, 2)) < 0.5
-
-
-def precision_per_m2(precision_per_s2: Float[Array, "B R"], clock_sigma_s: Float[Array, "B R"]) -> Float[Array, "B R"]:
-    """1 / (c^2 (1/a + clock^2)), 0 where nothing arrived."""
-    clock_m = SPEED_OF_LIGHT_M_PER_S * jnp.minimum(clock_sigma_s, WORST_CLOCK_S)
-    arrived = precision_per_s2 / SPEED_OF_LIGHT_M_PER_S**2
-    return arrived / (1.0 + arrived * clock_m * clock_m)
+    slope: Array
+    late: Array
+    inverse: Array
+    factor: tuple[Array, Array, Array]
 
 
 def solve(arrivals: Arrivals, prior: Fix, centre_m: Array, spread_m: Array, origin_deg: tuple[float, float]) -> Fix:
@@ -107,148 +100,155 @@ def solve(arrivals: Arrivals, prior: Fix, centre_m: Array, spread_m: Array, orig
         spread_m: Spread () of the training places.
         origin_deg: Of the local frame; the ground is curved about it.
     """
-    whitener = _inverse_lower(prior.scale_m)
     unit = np.linspace(-REACH, REACH, STARTS_PER_SIDE)
     grid = jnp.asarray(np.stack(np.meshgrid(unit, unit), axis=-1).reshape(1, -1, 2), spread_m.dtype)
     spacing_m = spread_m * (2 * REACH / (STARTS_PER_SIDE - 1))
     starts_m = centre_m.reshape(1, 1, 2) + spread_m * grid
-    fixed = jax.lax.stop_gradient((arrivals, prior, whitener))
-    cost = _cost(*fixed, starts_m, TEMPERS[0] * spacing_m, origin_deg)
-    place_m = _lowest(cost, starts_m, spacing_m)
-    place_m = _descend(fixed, place_m, spacing_m, origin_deg)
+    known = _known(arrivals, prior)
+    place_m = _descend(*jax.lax.stop_gradient((known, arrivals.precision_per_m2)), starts_m, spacing_m, origin_deg)
     # Gradients flow through one last step from the minimum, which is exact there (implicit differentiation).
     place_m = jax.lax.stop_gradient(place_m)
-    rows, bend = _rows(arrivals, prior, whitener, place_m, 0.0 * spacing_m, origin_deg)
-    step_m, factor = _step(rows)
-    cost = _cost(arrivals, prior, whitener, place_m, 0.0 * spacing_m, origin_deg)
-    shift_m, spreads_m = _bent(rows, bend, factor)
-    return mixture_moments(place_m + _cut(step_m, spacing_m), factor, cost, shift_m, spreads_m)
+    weights = _weights(arrivals.precision_per_m2, 0.0 * spacing_m)
+    distance_m = _distance_m(known.stations, place_m, origin_deg)
+    off = _off(known, place_m)
+    rows = _rows(known, weights, place_m, distance_m, off)
+    step_m = _cut(_step(rows.inverse, rows.late), spacing_m)[..., 0]
+    shift_m, spreads_m, factor = _bent(rows, weights, distance_m)
+    return mixture_moments(place_m + step_m, factor, _cost(known, weights, distance_m, off), shift_m, spreads_m)
+
+
+def _known(arrivals: Arrivals, prior: Fix) -> Known:
+    whitener = jnp.swapaxes(_inverse_lower(prior.scale_m), 1, 2)[:, None]
+    return Known(arrivals.range_m[:, None, None], _stations(arrivals), prior.position_m[:, None, :, None], whitener)
+
+
+def _stations(arrivals: Arrivals) -> Stations:
+    return Stations(jnp.swapaxes(arrivals.receiver_m, 1, 2)[:, None], arrivals.up_m[:, None, None])
+
+
+def _weights(precision_per_m2: Array, temper_m: Array) -> Weights:
+    """Of precisions (B, R), tempered by distances (...)."""
+    temper_m = temper_m.reshape(*temper_m.shape, 1, 1, 1, 1)
+    precision = precision_per_m2[(None,) * (temper_m.ndim - 4)][..., None, None, :]
+    precision = precision / (1.0 + precision * temper_m * temper_m)
+    total = jnp.maximum(jnp.sum(precision, axis=-1, keepdims=True), 1e-30)
+    return Weights(jnp.sqrt(precision), precision / total)
 
 
 def _descend(
-    fixed: tuple[Arrivals, Fix, Array], place_m: Array, spacing_m: Array, origin_deg: tuple[float, float]
+    known: Known, precision_per_m2: Array, starts_m: Array, spacing_m: Array, origin_deg: tuple[float, float]
 ) -> Array:
     """Places (B, K, 2) at the minima below the starts; a step that climbs is halved instead of taken."""
+    weights = _weights(precision_per_m2, jnp.asarray(TEMPERS, spacing_m.dtype) * spacing_m)
+    first = Weights(*(each[0] for each in weights))
+    cost = _cost(known, first, _distance_m(known.stations, starts_m, origin_deg), _off(known, starts_m))
+    place_m = _lowest(cost, starts_m, spacing_m)
 
-    def descend(carry: tuple[Array, Array], temper: Array) -> tuple[tuple[Array, Array], None]:
-        place_m, radius_m = carry
-        rows, bend = _rows(*fixed, place_m, temper * spacing_m, origin_deg)
-        step_m = _cut(_step(rows)[0], radius_m)
+    def descend(carry: tuple[Array, ...], weights: Weights) -> tuple[tuple[Array, ...], None]:
+        place_m, distance_m, off, radius_m = carry
+        rows = _rows(known, weights, place_m, distance_m, off)
+        step_m = _cut(_step(rows.inverse, rows.late), radius_m)
         # Hyperbolas are narrow, bent valleys: a straight step leaves them, so it is bent (Transtrum, Sethna 2012).
-        length = jnp.sqrt(jnp.sum(step_m * step_m, axis=-1, keepdims=True))
-        curve_m, _ = _step(rows._replace(arrivals_BKR=bend(step_m), prior_BKP=jnp.zeros_like(rows.prior_BKP)))
-        step_m = step_m + _cut(curve_m, 0.5 * length)
-        before = jnp.sum(rows.arrivals_BKR**2, axis=-1) + jnp.sum(rows.prior_BKP**2, axis=-1)
-        after = _cost(*fixed, place_m + step_m, temper * spacing_m, origin_deg)
-        better = (after <= before + 1e-3)[..., None]
-        place_m = jnp.where(better, place_m + step_m, place_m)
-        return (place_m, jnp.where(better, jnp.maximum(radius_m, 2.0 * length), 0.3 * length)), None
+        curve_m, length_m = _curve(rows, weights, distance_m, step_m)
+        next_m = place_m + (step_m + curve_m)[..., 0]
+        next_distance_m, next_off = _distance_m(known.stations, next_m, origin_deg), _off(known, next_m)
+        before = jnp.sum(rows.late * rows.late, axis=(2, 3))
+        better = (_cost(known, weights, next_distance_m, next_off) <= before + 1e-3)[..., None, None]
+        radius_m = jnp.where(better, jnp.maximum(radius_m, 2.0 * length_m), 0.3 * length_m)
+        distance_m, off = jnp.where(better, next_distance_m, distance_m), jnp.where(better, next_off, off)
+        return (jnp.where(better[..., 0], next_m, place_m), distance_m, off, radius_m), None
 
-    tempers = jnp.asarray(TEMPERS, place_m.dtype)
-    radius_m = jnp.ones_like(place_m[..., :1]) * (FARTHEST_STEP * spacing_m)
-    (place_m, _), _ = jax.lax.scan(descend, (place_m, radius_m), tempers)
+    radius_m = jnp.ones_like(place_m[..., :1, None]) * (FARTHEST_STEP * spacing_m)
+    start = (place_m, _distance_m(known.stations, place_m, origin_deg), _off(known, place_m), radius_m)
+    (place_m, *_), _ = jax.lax.scan(descend, start, weights)
     return place_m
 
 
 def _cut(step_m: Array, limit_m: Array) -> Array:
-    """Steps (B, K, 2) no longer than the limit."""
-    length = jnp.sqrt(jnp.sum(step_m * step_m, axis=-1, keepdims=True) + 1e-12)
-    return step_m * jnp.minimum(1.0, limit_m / length)
+    """Steps (B, K, 2, 1) no longer than the limit."""
+    length_m = jnp.sqrt(jnp.sum(step_m * step_m, axis=2, keepdims=True) + 1e-12)
+    return step_m * jnp.minimum(1.0, limit_m / length_m)
 
 
-def _bent(rows: Rows, bend: Callable[[Array], Array], factor: Array) -> tuple[Array, Array]:
-    """Displacement (B, K, 2) of the mean, and spreads (B, K, 3, 2), that bent valleys add to a minimum's Gaussian.
+def _curve(rows: Rows, weights: Weights, distance_m: Array, step_m: Array) -> tuple[Array, Array]:
+    """By how much (B, K, 2, 1) a straight step leaves the valley, and its length (B, K, 1, 1)."""
+    squared = jnp.sum(step_m * step_m, axis=2, keepdims=True)
+    along = jnp.sum(rows.slope * step_m, axis=2, keepdims=True)
+    second = _centred((squared - along * along) / distance_m, weights) * weights.root
+    length_m = jnp.sqrt(squared)
+    late = jnp.concatenate([jnp.zeros_like(rows.late[..., :2]), second], axis=3)
+    return _cut(-0.5 * _step(rows.inverse, late), 0.5 * length_m), length_m
+
+
+def _bent(rows: Rows, weights: Weights, distance_m: Array) -> tuple[Array, Array, Array]:
+    """What bent valleys add to a minimum's Gaussian, a displacement (B, K, 2) and spreads (B, K, 3, 2); its factor.
 
     A place p + x - q(x) fits as well as p + x did where nothing was bent; q is quadratic. With x = u l1 + v l2, l the
     columns of the covariance's factor and u, v standard normal, q = u^2 q11 + u v q12 + v^2 q22 has the mean q11 + q22
     and the covariance 2 q11 q11^T + 2 q22 q22^T + q12 q12^T.
     """
-
-    def quadratic(step_m: Array) -> Array:
-        length = jnp.sqrt(jnp.sum(step_m * step_m, axis=-1, keepdims=True))
-        curve_m, _ = _step(rows._replace(arrivals_BKR=bend(step_m), prior_BKP=jnp.zeros_like(rows.prior_BKP)))
-        return _cut(curve_m, 0.5 * length)
-
-    first, second = factor[..., 0], factor[..., 1]
-    one, two, both = quadratic(first), quadratic(second), quadratic(first + second)
-    cross = both - one - two
-    return one + two, jnp.stack([math.sqrt(2.0) * one, math.sqrt(2.0) * two, cross], axis=2)
+    east, cross, north = rows.factor
+    first, second = jnp.concatenate([east, cross], axis=2), jnp.concatenate([jnp.zeros_like(north), north], axis=2)
+    one, two, both = (_curve(rows, weights, distance_m, step)[0][..., 0] for step in (first, second, first + second))
+    spreads = jnp.stack([math.sqrt(2.0) * one, math.sqrt(2.0) * two, both - one - two], axis=2)
+    return one + two, spreads, jnp.concatenate([first, second], axis=-1)
 
 
 def residuals_m(
     arrivals: Arrivals, place_m: Float[Array, "B 2"], origin_deg: tuple[float, float]
 ) -> tuple[Float[Array, "B R"], Float[Array, "B R"]]:
     """How much later than expected each receiver heard, metres, about the weighted mean; and its distance, metres."""
-    _, distance_m = _distances(arrivals, place_m[:, None], origin_deg)
-    late_m, _ = _centred(arrivals.range_m[:, None] - distance_m, arrivals.precision_per_m2[:, None])
-    return late_m[:, 0], distance_m[:, 0]
+    distance_m = _distance_m(_stations(arrivals), place_m[:, None], origin_deg)
+    weights = _weights(arrivals.precision_per_m2, jnp.zeros((), place_m.dtype))
+    late_m = _centred(arrivals.range_m[:, None, None] - distance_m, weights)
+    return late_m[:, 0, 0], distance_m[:, 0, 0]
 
 
-def _rows(
-    arrivals: Arrivals, prior: Fix, whitener: Array, place_m: Array, temper_m: Array, origin_deg: tuple[float, float]
-) -> tuple[Rows, Callable[[Array], Array]]:
-    """The problem linearised about places (B, K, 2), and what is left over of a step (B, K, 2) that bends not."""
-    away_m, distance_m = _distances(arrivals, place_m, origin_deg)
-    precision = _tempered(arrivals.precision_per_m2, temper_m)[:, None]
-    late_m, total = _centred(arrivals.range_m[:, None] - distance_m, precision)
-    slope = away_m / distance_m[..., None]
-    slope = slope - jnp.sum(precision[..., None] * slope, axis=-2, keepdims=True) / total[..., None]
-    weight = jnp.sqrt(precision)
-    prior_rows = jnp.broadcast_to(whitener[:, None], (*place_m.shape[:2], 2, 2))
-    off = _times(whitener, prior.position_m[:, None] - place_m)
-
-    def bend(step_m: Array) -> Array:
-        along = jnp.sum(away_m * step_m[:, :, None], axis=-1) / distance_m
-        second = (jnp.sum(step_m * step_m, axis=-1)[..., None] - along * along) / distance_m
-        return -0.5 * weight * _centred(second, precision)[0]
-
-    return Rows(slope * weight[..., None], late_m * weight, prior_rows, off), bend
+def _rows(known: Known, weights: Weights, place_m: Array, distance_m: Array, off: Array) -> Rows:
+    """The problem linearised about places (B, K, 2), at those distances and whitened distances from the prior."""
+    slope = (place_m[..., None] - known.stations.receiver_m) / distance_m
+    left = jnp.concatenate([slope, known.range_m - distance_m], axis=2)
+    prior = jnp.concatenate([jnp.broadcast_to(known.whitener, (*place_m.shape[:2], 2, 2)), off], axis=2)
+    matrix = jnp.concatenate([prior, _centred(left, weights) * weights.root], axis=3)
+    east, north, late = matrix[:, :, :1], matrix[:, :, 1:2], matrix[:, :, 2:]
+    # What of the east column is orthogonal to the north column.
+    north_squared = jnp.sum(north * north, axis=3, keepdims=True)
+    shared = jnp.sum(north * east, axis=3, keepdims=True)
+    slant = shared / north_squared
+    east = east - slant * north
+    east_squared = jnp.sum(east * east, axis=3, keepdims=True)
+    to_east = east / east_squared
+    inverse = jnp.concatenate([to_east, (north - shared * to_east) / north_squared], axis=2)
+    east_m = 1.0 / jnp.sqrt(east_squared)
+    return Rows(slope, late, inverse, (east_m, -slant * east_m, 1.0 / jnp.sqrt(north_squared)))
 
 
-def _step(rows: Rows) -> tuple[Array, Array]:
-    """The step (B, K, 2) that minimises the problem, and the lower Cholesky factor (B, K, 2, 2) of its covariance."""
-    arrivals, late, prior, off = rows
-    north = (arrivals[..., 1], prior[..., 1])
-    east = (arrivals[..., 0], prior[..., 0])
-    north_length = jnp.sqrt(_dot(north, north))
-    north = _over(north, north_length)
-    shared = _dot(north, east)
-    east = (east[0] - shared[..., None] * north[0], east[1] - shared[..., None] * north[1])
-    east_length = jnp.sqrt(_dot(east, east))
-    east = _over(east, east_length)
-    east_step = _dot(east, (late, off)) / east_length
-    north_step = (_dot(north, (late, off)) - shared * east_step) / north_length
-    top = jnp.stack([1.0 / east_length, jnp.zeros_like(shared)], axis=-1)
-    bottom = jnp.stack([-shared / (east_length * north_length), 1.0 / north_length], axis=-1)
-    return jnp.stack([east_step, north_step], axis=-1), jnp.stack([top, bottom], axis=-2)
+def _step(inverse: Array, late: Array) -> Array:
+    """The step (B, K, 2, 1) that minimises the problem."""
+    return jnp.sum(inverse * late, axis=3, keepdims=True)
 
 
-def _cost(
-    arrivals: Arrivals, prior: Fix, whitener: Array, place_m: Array, temper_m: Array, origin_deg: tuple[float, float]
-) -> Array:
-    """The sum to minimise (B, K) at places (B or 1, K, 2)."""
-    _, distance_m = _distances(arrivals, place_m, origin_deg)
-    precision = _tempered(arrivals.precision_per_m2, temper_m)[:, None]
-    late_m, _ = _centred(arrivals.range_m[:, None] - distance_m, precision)
-    off = _times(whitener, prior.position_m[:, None] - place_m)
-    return jnp.sum(precision * late_m * late_m, axis=-1) + jnp.sum(off * off, axis=-1)
+def _cost(known: Known, weights: Weights, distance_m: Array, off: Array) -> Array:
+    """The sum to minimise (B, K) at places of these distances and whitened distances from the prior."""
+    late = _centred(known.range_m - distance_m, weights) * weights.root
+    return jnp.sum(late * late, axis=(2, 3)) + jnp.sum(off * off, axis=(2, 3))
 
 
-def _distances(arrivals: Arrivals, place_m: Array, origin_deg: tuple[float, float]) -> tuple[Array, Array]:
-    """East, north (B, K, R, 2) from receivers to places on the ground, and the distance (B, K, R) in space."""
-    away_m = place_m[:, :, None] - arrivals.receiver_m[:, None]
-    above_m = ground_height_m(place_m, origin_deg, jnp)[..., None] - arrivals.up_m[:, None]
-    return away_m, jnp.sqrt(jnp.sum(away_m * away_m, axis=-1) + above_m * above_m + 1.0)
+def _distance_m(stations: Stations, place_m: Array, origin_deg: tuple[float, float]) -> Array:
+    """The distance (B, K, 1, R) in space from receivers to places (B or 1, K, 2) on the ground."""
+    away_m = place_m[..., None] - stations.receiver_m
+    above_m = ground_height_m(place_m, origin_deg, jnp)[..., None, None] - stations.up_m
+    return jnp.sqrt(jnp.sum(away_m * away_m, axis=2, keepdims=True) + (above_m * above_m + 1.0))
 
 
-def _centred(values: Array, precision: Array) -> tuple[Array, Array]:
-    """Values (B, K, R) less their weighted mean, and the sum of weights (B, K or 1, 1): the common time of sending."""
-    total = jnp.maximum(jnp.sum(precision, axis=-1, keepdims=True), 1e-30)
-    return values - jnp.sum(precision * values, axis=-1, keepdims=True) / total, total
+def _off(known: Known, place_m: Array) -> Array:
+    """The whitened distance (B, K, 1, 2) from places (B or 1, K, 2) to the prior."""
+    return jnp.sum(known.whitener * (known.prior_m - place_m[..., None]), axis=2, keepdims=True)
 
 
-def _tempered(precision_per_m2: Array, temper_m: Array) -> Array:
-    return precision_per_m2 / (1.0 + precision_per_m2 * temper_m * temper_m)
+def _centred(values: Array, weights: Weights) -> Array:
+    """Values (..., R) less their weighted mean: the common time of sending."""
+    return values - jnp.sum(weights.share * values, axis=-1, keepdims=True)
 
 
 def _lowest(cost_BG: Array, starts_m: Array, spacing_m: Array) -> Array:
@@ -274,19 +274,3 @@ def _inverse_lower(factor: Array) -> Array:
     east, cross, north = factor[:, 0, 0], factor[:, 1, 0], factor[:, 1, 1]
     top = jnp.stack([1.0 / east, jnp.zeros_like(east)], axis=-1)
     return jnp.stack([top, jnp.stack([-cross / (east * north), 1.0 / north], axis=-1)], axis=-2)
-
-
-def _times(matrix: Array, vectors: Array) -> Array:
-    """Matrices (B, 2, 2) times vectors (B, K, 2)."""
-    return jnp.sum(matrix[:, None] * vectors[:, :, None, :], axis=-1)
-
-
-Column = tuple[Array, Array]
-
-
-def _dot(a: Column, b: Column) -> Array:
-    return jnp.sum(a[0] * b[0], axis=-1) + jnp.sum(a[1] * b[1], axis=-1)
-
-
-def _over(column: Column, length: Array) -> Column:
-    return column[0] / length[..., None], column[1] / length[..., None]

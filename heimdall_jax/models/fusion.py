@@ -10,10 +10,11 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S
-from heimdall_jax.models.arrival import Arrivals, arrival_ranges, precision_per_m2, residuals_m, solve
+from heimdall_jax.models.arrival import Arrivals, residuals_m, solve
 from heimdall_jax.models.heads import Fix, Perceptron, before_bound, smooth_bound
 from heimdall_jax.models.normaliser import Normaliser
 from heimdall_jax.models.norms import LayerNorm
+from heimdall_jax.models.pair_delays import arrival_ranges, precision_per_m2
 
 WIDTH, HEADS = 32, 4
 TOKEN_FEATURES, PAIR_FEATURES, FIX_FEATURES = 5, 3, 5

@@ -36,11 +36,12 @@ def predict(model: nnx.Module, inputs: Mapping[str, Array], part: int = 0) -> An
     `part` chooses among what a `Locator` says on the way to its answer (`fixes`), which is 0.
     """
     if part:
-        return _as_it_predicts(model, inputs, lambda net, named: net.fixes(**named)[part])
-    return _as_it_predicts(model, inputs, lambda net, named: net(**named))
+        return as_it_predicts(model, inputs, lambda net, named: net.fixes(**named)[part])
+    return as_it_predicts(model, inputs, lambda net, named: net(**named))
 
 
-def _as_it_predicts(model: nnx.Module, inputs: Mapping[str, Array], say: Callable[[Any, dict[str, Array]], Any]) -> Any:
+def as_it_predicts(model: nnx.Module, inputs: Mapping[str, Array], say: Callable[[Any, dict[str, Array]], Any]) -> Any:
+    """What `say` makes of a model and of inputs by name, both in the model's own precision."""
     if not predicts_in_double(model):
         return say(model, dict(inputs))
     with jax.numpy_dtype_promotion("standard"):  # Flax's norms ask for the wider of float64 and float32

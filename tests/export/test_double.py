@@ -46,6 +46,24 @@ def test_constants_that_meet_float32_are_narrowed():
     np.testing.assert_array_equal(got, wanted)
 
 
+def test_what_jax2onnx_widens_to_broadcast_stays_narrow():
+    """It names such a cast `bcast_in_cast`; other casts to float64 are meant."""
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "y")]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["bcast_in_cast_0"], to=TensorProto.DOUBLE),
+        helper.make_node("Mul", ["bcast_in_cast_0", "x"], ["squared"]),
+        helper.make_node("Cast", ["squared"], ["wide"], to=TensorProto.DOUBLE),
+        helper.make_node("Cast", ["wide"], ["y"], to=TensorProto.FLOAT),
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "one", info[:1], info[1:]), opset_imports=[helper.make_opsetid("", 23)], ir_version=10
+    )
+    narrow_constants(model.graph)
+    assert [node.op_type for node in model.graph.node] == ["Mul", "Cast", "Cast"]
+    x = np.array([3.0, 0.5], np.float32)
+    np.testing.assert_array_equal(open_session(model.SerializeToString()).run(["y"], {"x": x})[0], x * x)
+
+
 def test_the_approximate_activation_is_what_jax_takes_for_it():
     """Of Hendrycks and Gimpel (2016), written out in NumPy."""
     x = np.linspace(-9, 9, 4001)

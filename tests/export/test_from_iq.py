@@ -107,6 +107,14 @@ def test_the_runtime_says_from_recordings_what_training_says_from_its_features(
     )
 
 
+def test_threads_that_share_a_batch_say_what_one_says(folder, sessions):
+    """Eight recordings are two parts, one for each thread."""
+    inputs = receiver_inputs(sessions, Runtime.load(folder, threads=1).manifest)
+    alone, shared = (Runtime.load(folder, threads=threads).locate(inputs) for threads in (1, 2))
+    np.testing.assert_allclose(shared.position_m, alone.position_m, rtol=0, atol=0.01)
+    np.testing.assert_allclose(shared.covariance_m2, alone.covariance_m2, rtol=1e-5)
+
+
 def test_a_bundle_is_proved_and_an_altered_weight_is_named(folder, network, domain, tmp_path):
     report = validate(folder, network, read_samples(folder), config=CONFIG, domain=domain)
     assert max(row.position_m for row in report.rows) < 0.1

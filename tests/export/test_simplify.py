@@ -8,8 +8,9 @@ import pytest
 
 from heimdall_jax.export.onnx import _trace
 from heimdall_jax.export.session import open_session
+from heimdall_jax.export.shapes import infer
 from heimdall_jax.export.signature import Tensor
-from heimdall_jax.export.simplify import infer, simplify
+from heimdall_jax.export.simplify import simplify
 
 PAIRS = Tensor("x", "float32", ("B", "R"), ("batch", "receiver"), "", "")
 
@@ -41,6 +42,10 @@ def operators(graph: onnx.GraphProto) -> list[str]:
     return found
 
 
+def loop_of(proto: onnx.ModelProto) -> onnx.NodeProto:
+    return next(node for node in proto.graph.node if node.op_type == "Loop")
+
+
 @pytest.mark.parametrize("shape", [(1, 3), (4, 7), (2, 1)])
 def test_it_gives_the_same_numbers_of_any_size(shape):
     x = np.random.default_rng(0).standard_normal(shape, np.float32)
@@ -49,6 +54,36 @@ def test_it_gives_the_same_numbers_of_any_size(shape):
     onnx.checker.check_model(after, full_check=True)
     answers = [open_session(proto.SerializeToString()).run(None, {"x": x})[0] for proto in (before, after)]
     np.testing.assert_array_equal(*answers)
+
+
+def test_a_loop_carries_nothing_that_stays():
+    """The recording and the weights are read from outside; the place, the tempers' number and its state go round."""
+    proto = converted()
+    before = loop_of(proto)
+    assert len(before.input) - 2 > 2
+    simplify(proto, {"B": ("x", 0), "R": ("x", 1)})
+    after = loop_of(proto)
+    body = next(attribute.g for attribute in after.attribute if attribute.name == "body")
+    assert len(after.input) - 2 == len(after.output) == len(body.input) - 2 == len(body.output) - 1 == 1
+
+
+def test_a_cast_comes_before_what_it_was_expanded_to():
+    """A constant matrix for every sample of a batch: the product takes it once."""
+
+    def turned(x_BR: jax.Array) -> jax.Array:
+        matrix = jnp.asarray(np.eye(3), jnp.float64)
+        each = jnp.broadcast_to(matrix[None], (x_BR.shape[0], 3, 3)).astype(jnp.float32)
+        return jnp.matmul(each, x_BR[:, :, None].astype(jnp.float32))[..., 0]
+
+    three = Tensor("x", "float32", ("B", 3), ("batch", "axis"), "", "")
+    with jax.enable_x64(True):
+        proto = _trace(turned, [three], names=["x"], outputs=["y"], double=False)
+    before = operators(proto.graph)
+    simplify(proto, {"B": ("x", 0)})
+    assert before.count("Expand") > 0
+    assert operators(proto.graph).count("Expand") == 0
+    x = np.random.default_rng(0).standard_normal((5, 3), np.float32)
+    np.testing.assert_array_equal(open_session(proto.SerializeToString()).run(None, {"x": x})[0], x)
 
 
 def test_sizes_are_asked_for_once():
@@ -64,7 +99,6 @@ def test_sizes_are_asked_for_once():
 def test_shapes_are_known_inside_a_loop():
     proto = converted()
     infer(proto)
-    loop = next(node for node in proto.graph.node if node.op_type == "Loop")
-    body = next(attribute.g for attribute in loop.attribute if attribute.name == "body")
+    body = next(attribute.g for attribute in loop_of(proto).attribute if attribute.name == "body")
     known = [[size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim] for value in body.input]
     assert ["B", "R"] in known

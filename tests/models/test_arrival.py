@@ -11,8 +11,9 @@ from heimdall_jax.errors import DataError
 from heimdall_jax.evaluation.bounds import covariance_from_information, pooled_r68
 from heimdall_jax.evaluation.cramer_rao import timing_information
 from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S, degrees_to_enu, ground_height_m
-from heimdall_jax.models.arrival import Arrivals, arrival_ranges, precision_per_m2, solve
+from heimdall_jax.models.arrival import Arrivals, solve
 from heimdall_jax.models.heads import Fix
+from heimdall_jax.models.pair_delays import arrival_ranges, precision_per_m2
 from heimdall_jax.models.receiver_set import ReceiverSetNet
 from heimdall_jax.simulation.stations import SEVEN_STATIONS
 from heimdall_jax.types import Domain
