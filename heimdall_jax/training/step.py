@@ -96,7 +96,7 @@ class Trainer:
         )
         model.eval()
         self._serving_graph = nnx.split(model, nnx.Param, nnx.RngState, ...)[0]
-        placed = self.placement.of_state(jax.eval_shape(self._initial)), self.placement.everywhere
+        placed = self.placement.of_state(self._shape_of_state()), self.placement.everywhere
         self.step: jax.stages.Wrapped = jax.jit(self._step, donate_argnums=0, out_shardings=placed)
         self._precision = functools.partial(precision_of, model)
         self._forward = jax.jit(
@@ -105,13 +105,16 @@ class Trainer:
 
     def start(self) -> TrainState:
         """The state before the first step, on the devices."""
-        return self.placement.put(self._initial())
+        # One program: a copy or zeros of each shape would be one each, which takes longer than all of them.
+        return self.placement.put(jax.jit(self._initial)(self._params, self._statistics))
 
-    def _initial(self) -> TrainState:
-        params = jax.tree.map(jnp.array, self._params)
-        average = jax.tree.map(jnp.array, params) if self._config.ema_decay is not None else None
-        statistics = jax.tree.map(jnp.array, self._statistics)
+    def _initial(self, params: Any, statistics: Any) -> TrainState:
+        params, statistics = (jax.tree.map(jnp.copy, each) for each in (params, statistics))
+        average = jax.tree.map(jnp.copy, params) if self._config.ema_decay is not None else None
         return TrainState(jnp.zeros((), jnp.int32), params, statistics, self.optimizer.init(params), average)
+
+    def _shape_of_state(self) -> TrainState:
+        return jax.eval_shape(self._initial, self._params, self._statistics)
 
     @property
     def rows(self) -> np.ndarray | None:
@@ -132,7 +135,7 @@ class Trainer:
             batch: By name, whatever has a shape and a dtype.
         """
         wanted = {key: batch[key] for key in (*self.inputs, *LABELS)}
-        state, split = jax.eval_shape(self._initial), self.placement.split
+        state, split = self._shape_of_state(), self.placement.split
         where = self.placement.of_state(state)
         each = where if self.placement.fsdp else jax.tree.map(lambda _: where, state)
         return jax.tree.map(_shape, state, each), {key: _shape(value, split) for key, value in wanted.items()}
