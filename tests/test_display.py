@@ -87,7 +87,8 @@ def test_ci_is_told_a_line_a_minute_and_nothing_of_short_work(clock, monkeypatch
     assert len(out.getvalue().splitlines()) == lines
 
 
-def test_a_terminal_shows_a_bar_that_leaves_nothing(clock):
+def test_a_terminal_shows_a_bar_that_leaves_nothing(clock, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")  # a dumb one shows no bar
     out, display = shown(terminal=True)
     with display:
         progress.tell("writing sessions", 1, 4, "sessions")

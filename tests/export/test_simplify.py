@@ -75,15 +75,16 @@ def test_a_cast_comes_before_what_it_was_expanded_to():
         each = jnp.broadcast_to(matrix[None], (x_BR.shape[0], 3, 3)).astype(jnp.float32)
         return jnp.matmul(each, x_BR[:, :, None].astype(jnp.float32))[..., 0]
 
-    three = Tensor("x", "float32", ("B", 3), ("batch", "axis"), "", "")
+    three = Tensor("x", "float64", ("B", 3), ("batch", "axis"), "", "")
     with jax.enable_x64(True):
-        proto = _trace(turned, [three], names=["x"], outputs=["y"], double=False)
+        proto = _trace(turned, [three], names=["x"], outputs=["y"], double=True)
     before = operators(proto.graph)
     simplify(proto, {"B": ("x", 0)})
     assert before.count("Expand") > 0
     assert operators(proto.graph).count("Expand") == 0
-    x = np.random.default_rng(0).standard_normal((5, 3), np.float32)
-    np.testing.assert_array_equal(open_session(proto.SerializeToString()).run(None, {"x": x})[0], x)
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    np.testing.assert_array_equal(open_session(proto.SerializeToString()).run(None, {"x": x})[0], np.float32(x))
+    assert not jax.config.jax_enable_x64
 
 
 def test_sizes_are_asked_for_once():
