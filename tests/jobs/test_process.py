@@ -23,7 +23,7 @@ class Published:
     version: str
 
 def publish_run(folder, url, *, name=None, version=None):
-    print("a library's chatter")
+    print("a library's chatter", flush=True)
     {body}
 
 module = types.ModuleType("heimdall_jax.publishing")
