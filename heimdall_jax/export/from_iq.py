@@ -54,24 +54,9 @@ class FromIq(Locator):
         self.network, self.double = network, True
         self.origin_deg, self.reading, self.timing = origin_deg, features, timing
 
-    def __call__(
-        self,
-        i: Float[Array, "B R T"],
-        q: Float[Array, "B R T"],
-        receiver_deg: Float[Array, "B R 2"],
-        altitude_m: Float[Array, "B R"],
-        clock_sigma_s: Float[Array, "B R"],
-        heard: Bool[Array, "B R"],
-        present: Bool[Array, "B R"] | None = None,
-        identity: Int[Array, "B R"] | None = None,
-        snr_db: Float[Array, "B R"] | None = None,
-        snr_known: Bool[Array, "B R"] | None = None,
-    ) -> Fix:
-        """Locate, from what `features` takes."""
-        heard_by = self.features(
-            i, q, receiver_deg, altitude_m, clock_sigma_s, heard, present, identity, snr_db, snr_known
-        )
-        return self.network(**heard_by)
+    def __call__(self, **recorded: Array) -> Fix:
+        """Locate, from what `features` takes, by name."""
+        return self.network(**self.features(**recorded))
 
     def features(
         self,
