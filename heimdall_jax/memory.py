@@ -1,11 +1,23 @@
-"""Memory that a phase of a run leaves behind: programs nobody calls again, and what the allocator keeps for itself."""
+"""What the C library does with freed memory: kept for the next step, and given back after each phase of a run."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 
-import jax
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # glibc's malloc.h
+
+
+def reuse() -> None:
+    """Keep freed memory for the next step where the C library can (glibc), until `trim`; before JAX starts threads.
+
+    XLA on CPU allocates a step's working memory anew in every step. glibc maps pieces of that size afresh, and all
+    arenas but the first are too small for them: each step then pays a page fault for every 4 KiB it touches.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        for name, value in ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1)):
+            libc.mallopt(name, value)
 
 
 def trim() -> None:
@@ -19,5 +31,7 @@ def trim() -> None:
 
 def give_back() -> None:
     """Let compiled programs go, too; those that are needed again come from the cache on disk."""
+    import jax  # `--help` sets memory up without it
+
     jax.clear_caches()
     trim()

@@ -98,10 +98,10 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "locate": EVERYTHING,
     "run": EVERYTHING,
     "benchmarks": EVERYTHING,
-    "command": BASE | {"pipeline", "launch", "display", "flags"},
+    "command": BASE | {"pipeline", "launch", "display", "flags", "memory"},
     "jobs": BASE
     | {"pipeline", "delivery", "publishing", "run", "run_folder", "run_lock", "export", "registry"}
-    | {"command", "store", "trees"},
+    | {"command", "memory", "store", "trees"},
 }
 DOORS = {
     "mlflow": "tracking/",

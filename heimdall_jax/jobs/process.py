@@ -25,6 +25,7 @@ from heimdall_jax import config as configs
 from heimdall_jax.command import STOPPED, leave, quieten
 from heimdall_jax.errors import HeimdallError
 from heimdall_jax.jobs.requests import EvaluateRequest, ExportRequest, PublishRequest, RunRequest, TrainRequest, checked
+from heimdall_jax.memory import reuse
 from heimdall_jax.run_lock import BusyRunError
 from heimdall_jax.stopping import Stop
 
@@ -69,6 +70,7 @@ def main() -> int:
             asked = json.loads(_first_line())
             threading.Thread(target=_stop_without_worker, daemon=True).start()
             quieten()
+            reuse()
             outlet.say({"result": _answer(checked(asked["task"], asked["arguments"]), outlet, stop)})
     except BusyRunError as error:
         outlet.say({"busy": str(error)})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
@@ -12,6 +14,10 @@ from jaxtyping import Array, Float
 
 HE = nnx.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
 """He et al. 2015, fan-out, as ResNet uses."""
+
+
+FEW_CHANNELS = 8
+"""Up to so many, a strided kernel's gradient is faster by a product of patches."""
 
 
 class Conv(nnx.Module):
@@ -65,14 +71,87 @@ def convolve(
     size = kernel.shape[0]
     rows, columns = (taps(length, size, stride, padding) for length in x.shape[1:3])
     if size > 1 and columns.outputs > 1:
-        return lax.conv_general_dilated(
-            x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        return _convolve(x, kernel, stride, padding)
     patches = shifted(x, rows, columns, stride, padding)
     stacked = patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=-1)
     weights = kernel[rows.meeting.start : rows.meeting.stop, columns.meeting.start : columns.meeting.stop]
     flat = stacked.reshape(-1, stacked.shape[-1]) @ weights.reshape(stacked.shape[-1], -1)
     return flat.reshape(-1, rows.outputs, columns.outputs, kernel.shape[-1])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k k C O"], stride: int, padding: int
+) -> Float[Array, "B h w O"]:
+    """XLA's convolution, and on CPU the gradient of its kernel by matrix products."""
+    return _lax_convolve(x, kernel, stride, padding)
+
+
+def _lax_convolve(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k k C O"], stride: int, padding: int
+) -> Float[Array, "B h w O"]:
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _convolve_and_keep(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k k C O"], stride: int, padding: int
+) -> tuple[Float[Array, "B h w O"], tuple[Array, Array]]:
+    return _lax_convolve(x, kernel, stride, padding), (x, kernel)
+
+
+def _gradients(
+    stride: int, padding: int, kept: tuple[Array, Array], gradient: Float[Array, "B h w O"]
+) -> tuple[Float[Array, "B H W C"], Float[Array, "k k C O"]]:
+    """Of the input and of the kernel."""
+    x, kernel = kept
+    (of_x,) = jax.vjp(lambda x: _lax_convolve(x, kernel, stride, padding), x)[1](gradient)
+
+    def by_lax(x: Array, gradient: Array) -> Array:
+        return jax.vjp(lambda kernel: _lax_convolve(x, kernel, stride, padding), kernel)[1](gradient)[0]
+
+    if stride == 1:
+        by_products = functools.partial(_kernel_gradient, size=kernel.shape[0], padding=padding)
+    elif kernel.shape[2] <= FEW_CHANNELS:
+        by_products = functools.partial(_kernel_gradient_of_few, size=kernel.shape[0], stride=stride, padding=padding)
+    else:
+        by_products = by_lax
+    return of_x, lax.platform_dependent(x, gradient, cpu=by_products, default=by_lax)
+
+
+_convolve.defvjp(_convolve_and_keep, _gradients)
+
+
+def _kernel_gradient(
+    x: Float[Array, "B H W C"], gradient: Float[Array, "B h w O"], *, size: int, padding: int
+) -> Float[Array, "k k C O"]:
+    """At stride 1 one product: what the columns' taps see of the input times what the rows' taps see of the gradient.
+
+    XLA on CPU takes the gradient as a convolution by an image-sized kernel of transposed copies: twice the time.
+    """
+    outputs, rows = gradient.shape[2], x.shape[1]
+    padded = jnp.pad(x, ((0, 0), (0, 0), (padding, padding), (0, 0)))
+    seen = jnp.concatenate([lax.slice_in_dim(padded, j, j + outputs, axis=2) for j in range(size)], axis=-1)
+    edge = size - 1 - padding
+    padded = jnp.pad(gradient, ((0, 0), (edge, edge), (0, 0), (0, 0)))
+    taken = jnp.concatenate([lax.slice_in_dim(padded, i, i + rows, axis=1) for i in reversed(range(size))], axis=-1)
+    product = seen.reshape(-1, seen.shape[-1]).T @ taken.reshape(-1, taken.shape[-1])
+    return product.reshape(size, x.shape[-1], size, gradient.shape[-1]).transpose(2, 0, 1, 3)
+
+
+def _kernel_gradient_of_few(
+    x: Float[Array, "B H W C"], gradient: Float[Array, "B h w O"], *, size: int, stride: int, padding: int
+) -> Float[Array, "k k C O"]:
+    """Where channels are few: patches, taps and channels first, times the gradient."""
+    edges = ((0, 0), (0, 0), (padding, padding), (padding, padding))
+    padded = jnp.pad(jnp.transpose(x, (3, 0, 1, 2)), edges)
+    rows, columns = ((length - 1) * stride + 1 for length in gradient.shape[1:3])
+    # columns first, then rows: all taps in one go are copied pixel by pixel
+    seen = jnp.stack([lax.slice_in_dim(padded, j, j + columns, stride, axis=3) for j in range(size)])
+    seen = jnp.stack([lax.slice_in_dim(seen, i, i + rows, stride, axis=3) for i in range(size)])
+    product = seen.reshape(size * size * x.shape[-1], -1) @ gradient.reshape(-1, gradient.shape[-1])
+    return product.reshape(size, size, x.shape[-1], gradient.shape[-1])
 
 
 class Taps(NamedTuple):

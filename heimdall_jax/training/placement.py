@@ -30,6 +30,7 @@ class Placement:
         self.mesh = jax.make_mesh((len(chosen),), (AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
         self.everywhere = NamedSharding(self.mesh, PartitionSpec())
         self.split = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        self.platform: str = chosen[0].platform
         self.fsdp = sharding == "fsdp" and len(chosen) > 1
         self.processes = len({device.process_index for device in chosen})
 

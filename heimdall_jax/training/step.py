@@ -22,6 +22,7 @@ from heimdall_jax.models.trunk import as_trained
 from heimdall_jax.training.cost import Cost, cost
 from heimdall_jax.training.losses import gaussian_nll
 from heimdall_jax.training.metrics import Metrics
+from heimdall_jax.training.optimizer import clipped, make_optimizer
 from heimdall_jax.training.placement import Placement
 from heimdall_jax.types import LABELS, Sample
 
@@ -29,6 +30,10 @@ DeviceBatch = dict[str, jax.Array]
 """The inputs and labels of a batch, on the devices."""
 WISH = "wish"
 """Key of a batch of several processes: what each wants of all of them, the same in all of its rows."""
+
+
+OPTIONS: dict[str, dict[str, bool | str]] = {"cpu": {"xla_cpu_copy_insertion_use_region_analysis": True}}
+"""Of the step's compiler, by platform. Without this one XLA on CPU copies both of Adam's moments in every step."""
 
 
 class TrainState(NamedTuple):
@@ -97,7 +102,9 @@ class Trainer:
         model.eval()
         self._serving_graph = nnx.split(model, nnx.Param, nnx.RngState, ...)[0]
         placed = self.placement.of_state(self._shape_of_state()), self.placement.everywhere
-        self.step: jax.stages.Wrapped = jax.jit(self._step, donate_argnums=0, out_shardings=placed)
+        self.step: jax.stages.Wrapped = jax.jit(
+            self._step, donate_argnums=0, out_shardings=placed, compiler_options=OPTIONS.get(self.placement.platform)
+        )
         self._precision = functools.partial(precision_of, model)
         self._forward = jax.jit(
             self._predict, static_argnums=2, out_shardings=(self.placement.split, self.placement.everywhere)
@@ -223,7 +230,9 @@ class Trainer:
             return loss, (statistics, Metrics.of(nlls_B[0], fixes[0].position_m, batch["position_m"], weight_B))
 
         (loss, (statistics, metrics)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        norm = optax.tree.norm(gradient)
+        squares = jnp.stack([optax.tree.norm(leaf, squared=True) for leaf in jax.tree.leaves(gradient)])
+        norm = jnp.sqrt(jnp.sum(squares))
+        gradient = clipped(gradient, norm, self._config.clip_norm)
         with jax.numpy_dtype_promotion("standard"):  # Optax mixes its counters' type with floats
             updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -233,7 +242,6 @@ class Trainer:
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         new = TrainState(state.step + 1, params, statistics, optimizer, average)
         kept = jax.tree.map(lambda fresh, old: jnp.where(finite, fresh, old), new, state)
-        squares = jnp.stack([optax.tree.norm(leaf, squared=True) for leaf in jax.tree.leaves(gradient)])
         wish = jnp.max(batch[WISH]) if WISH in batch else None
         return kept, StepReport(metrics, norm, finite, jnp.isfinite(squares), wish)
 
@@ -269,24 +277,6 @@ def with_outliers(nlls_B: Sequence[jax.Array], share: float) -> jax.Array:
         return nlls_B[0]
     lost_B = math.log(share) - jax.lax.stop_gradient(nlls_B[1])
     return -jnp.logaddexp(math.log1p(-share) - nlls_B[0], lost_B)
-
-
-def make_optimizer(config: TrainingConfig, total_steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """AdamW with clipping, linear warm-up and cosine decay to 1 %; biases and norms do not decay."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        init_value=config.learning_rate * 0.01,
-        peak_value=config.learning_rate,
-        warmup_steps=max(1, round(config.warmup_fraction * total_steps)),
-        decay_steps=max(2, total_steps),
-        end_value=config.learning_rate * 0.01,
-    )
-    adamw = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_decays)
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw), schedule
-
-
-def _decays(params: Any) -> Any:
-    """Which leaves decay: matrices and kernels, not biases and norms."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def covariance_m2(scale_m: np.ndarray) -> np.ndarray:

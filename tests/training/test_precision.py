@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -94,7 +95,17 @@ def data():
 def gradients(train, batch):
     """Of the first step, as AdamW's first moment holds them, and the state after it."""
     state, report = train.step(train.start(), train.place(batch))
-    return state.optimizer[1][0].mu, state, report
+    return state.optimizer[0].mu, state, report
+
+
+def test_gradient_is_clipped_to_its_norm_and_left_where_it_is_shorter(data):
+    """AdamW's first moment holds a tenth of the first step's gradient; the report tells what it was before."""
+    batch = next(evaluation_batches(data, 32))
+    whole, _, report = gradients(trainer(data, clip_norm=1e6), batch)
+    clipped = gradients(trainer(data, clip_norm=0.5 * float(report.gradient_norm)), batch)[0]
+    assert 10 * float(optax.tree.norm(whole)) == pytest.approx(float(report.gradient_norm), rel=1e-5)
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(clipped), strict=True):
+        np.testing.assert_allclose(0.5 * one, other, rtol=1e-4, atol=1e-9)
 
 
 def test_forgotten_activations_change_no_gradient(data):
