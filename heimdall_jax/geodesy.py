@@ -103,9 +103,9 @@ def local_to_degrees(position_m: Any, origin_deg: tuple[float, float], xp: Modul
     height = (xp.sqrt(half_b**2 - a * c) - half_b) / a
     ground = point + height[..., None] * up
     horizontal = xp.sqrt(ground[..., 0] ** 2 + ground[..., 1] ** 2)
-    lat = xp.arctan2(ground[..., 2], (1 - ECCENTRICITY_SQUARED) * horizontal)
-    lon = xp.arctan2(ground[..., 1], ground[..., 0])
-    return xp.stack([xp.rad2deg(lat), xp.rad2deg(lon)], axis=-1)
+    across = xp.stack([ground[..., 2], ground[..., 1]], axis=-1)
+    along = xp.stack([(1 - ECCENTRICITY_SQUARED) * horizontal, ground[..., 0]], axis=-1)
+    return xp.rad2deg(xp.arctan2(across, along))  # of both angles at once: half the operators of an exported model
 
 
 def ground_height_m(position_m: Any, origin_deg: tuple[float, float], xp: ModuleType = np) -> Any:

@@ -29,6 +29,8 @@ from heimdall_jax.types import Sample
 
 THREADS = 2
 BATCH = 64
+BURST = 20
+"""Calls of a session before another one's turn: its threads wait for work for a while, in the other's way."""
 FIXES = 200
 """Single fixes whose 95th percentile is reported."""
 
@@ -87,14 +89,14 @@ def resnet(repeats: int) -> Result:
     proto, _ = onnx.build_graph(net, inputs=inputs, domain=ANYWHERE)
     session = open_session(proto.SerializeToString(), THREADS)
     feed = {"mel_spectrogram": mel, "heard": np.ones((1, 3), np.float32)}
-    works: dict[str, Callable[[], Any]] = {OURS: lambda: session.run(None, feed)}
+    works: dict[str, Callable[[], Any]] = {OURS: lambda: [session.run(None, feed) for _ in range(BURST)]}
     facts: dict[str, Any] = {"threads": THREADS}
     try:
         works["torch.onnx"] = _torch_session(config, mel)
     except ImportError as error:
         facts["torch.onnx"] = str(error)
-    seconds = race(works, repeats=max(FIXES, repeats))
-    return result("exported ResNet-18, batch 1", seconds, targets={"torch.onnx": ">= 1.0"}, facts=facts)
+    seconds = race(works, repeats=max(FIXES // BURST, repeats))
+    return result(f"exported ResNet-18, batch 1, {BURST} calls", seconds, targets={"torch.onnx": ">= 1.0"}, facts=facts)
 
 
 def _torch_session(config: ModelConfig, mel: np.ndarray) -> Callable[[], Any]:
@@ -111,4 +113,4 @@ def _torch_session(config: ModelConfig, mel: np.ndarray) -> Callable[[], Any]:
         names = {"input_names": ["x"], "output_names": ["place", "sigma"], "dynamic_axes": axes}
         torch.onnx.export(net, (torch.from_numpy(mel),), path, dynamo=False, **names)
         session = open_session(Path(path).read_bytes(), THREADS)
-    return lambda: session.run(None, {"x": mel})
+    return lambda: [session.run(None, {"x": mel}) for _ in range(BURST)]

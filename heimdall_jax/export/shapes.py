@@ -69,6 +69,19 @@ def infer(proto: ModelProto) -> None:
     proto.CopyFrom(inferred)
 
 
+def infer_again(proto: ModelProto) -> None:
+    """The same after a rewriting that lets more follow: inference keeps what it once said of axes it knew not."""
+    graph = proto.graph
+    kept = [value for value in graph.value_info if not any(map(_is_made_up, _declared(value) or ("unk__",)))]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
+    infer(proto)
+
+
+def _is_made_up(size: int | str) -> bool:
+    return isinstance(size, str) and size.startswith("unk__")
+
+
 def body_of(node: NodeProto) -> GraphProto:
     """What a loop repeats."""
     return next(attribute.g for attribute in node.attribute if attribute.name == "body")

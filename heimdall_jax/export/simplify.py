@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from heimdall_jax.export.shapes import Shape, Shapes, body_of, infer, number_of
+from heimdall_jax.export.shapes import Shape, Shapes, body_of, infer, infer_again, number_of
 
 BROADCASTING = {
     *("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Where", "And", "Or", "Xor", "BitwiseAnd", "BitwiseOr"),
@@ -31,7 +31,9 @@ def simplify(proto: ModelProto, sizes: Mapping[str, tuple[str, int]]) -> None:
     """
     _cast_before_expand(proto.graph)
     infer(proto)
-    graph = proto.graph
+    while _leave_whole_axes(proto.graph):
+        infer_again(proto)
+    graph = proto.graph  # inference puts another in its place
     for node in graph.node:
         if node.op_type == "Loop":
             _read_from_outside(graph, node)
@@ -110,6 +112,29 @@ def _cast_before_expand(graph: GraphProto) -> None:
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _leave_whole_axes(graph: GraphProto) -> bool:
+    """Let slices name only the axes that they cut; whether one was changed, which tells more of shapes.
+
+    ONNX's inference forgets the name of an axis that is sliced from 0 to its size.
+    """
+    known, changed = Shapes(graph), False
+    for node in graph.node:
+        before = known.of.get(node.input[0]) if node.op_type == "Slice" and len(node.input) == 5 else None
+        cuts = [known.contents.get(name) for name in node.input[1:]]
+        if before is None or any(cut is None for cut in cuts):
+            continue
+        each = list(zip(*(cut for cut in cuts if cut is not None), strict=True))
+        cutting = [cut for cut in each if (cut[0], cut[1], cut[3]) != (0, before[int(cut[2])], 1)]
+        told = all(isinstance(size, int) for cut in cutting for size in cut)
+        if not told or not 0 < len(cutting) < len(each):
+            continue
+        for place, values in enumerate(zip(*cutting, strict=True), 1):
+            node.input[place] = f"{node.output[0]}/{len(cutting)}_cuts/{place}"
+            graph.initializer.append(numpy_helper.from_array(np.asarray(values, np.int64), node.input[place]))
+        changed = True
+    return changed
 
 
 def _read_from_outside(graph: GraphProto, loop: NodeProto) -> None:

@@ -70,7 +70,7 @@ def convolve(
     """
     size = kernel.shape[0]
     rows, columns = (taps(length, size, stride, padding) for length in x.shape[1:3])
-    if size > 1 and columns.outputs > 1:
+    if columns.outputs > 1:
         return _convolve(x, kernel, stride, padding)
     patches = shifted(x, rows, columns, stride, padding)
     stacked = patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=-1)
@@ -160,6 +160,11 @@ class Taps(NamedTuple):
     meeting: range
     outputs: int
 
+    def edges(self, length: int, stride: int, padding: int) -> tuple[int, int]:
+        """Zeros needed before and after an axis of `length`."""
+        last = (self.outputs - 1) * stride + self.meeting[-1] - padding
+        return max(0, padding - self.meeting[0]), max(0, last - (length - 1))
+
 
 def taps(length: int, size: int, stride: int, padding: int) -> Taps:
     """The taps of a kernel of `size` over an axis of `length`."""
@@ -171,11 +176,15 @@ def taps(length: int, size: int, stride: int, padding: int) -> Taps:
 def shifted(
     x: Float[Array, "B H W C"], rows: Taps, columns: Taps, stride: int, padding: int
 ) -> list[Float[Array, "B h w C"]]:
-    """The input as each tap sees it, row by row."""
-    padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    """The input as each tap sees it, row by row, padded no further than taps look that meet data."""
+    (top, bottom), (left, right) = edges = [
+        axis.edges(length, stride, padding) for axis, length in zip((rows, columns), x.shape[1:3], strict=True)
+    ]
+    padded = jnp.pad(x, ((0, 0), *edges, (0, 0))) if any((top, bottom, left, right)) else x
     height, width = ((axis.outputs - 1) * stride + 1 for axis in (rows, columns))
+    batch, _, _, channels = x.shape
     return [
-        lax.slice_in_dim(lax.slice_in_dim(padded, i, i + height, stride, 1), j, j + width, stride, 2)
-        for i in rows.meeting
-        for j in columns.meeting
+        lax.slice(padded, (0, i, j, 0), (batch, i + height, j + width, channels), (1, stride, stride, 1))
+        for i in (tap - padding + top for tap in rows.meeting)
+        for j in (tap - padding + left for tap in columns.meeting)
     ]

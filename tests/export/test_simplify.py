@@ -12,6 +12,7 @@ from heimdall_jax.export.shapes import infer
 from heimdall_jax.export.signature import Tensor
 from heimdall_jax.export.simplify import simplify
 
+ROWS = Tensor("x", "float32", ("B", 9), ("batch", "sample"), "", "")
 PAIRS = Tensor("x", "float32", ("B", "R"), ("batch", "receiver"), "", "")
 
 
@@ -103,3 +104,18 @@ def test_shapes_are_known_inside_a_loop():
     body = next(attribute.g for attribute in loop_of(proto).attribute if attribute.name == "body")
     known = [[size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim] for value in body.input]
     assert ["B", "R"] in known
+
+
+def test_slices_name_only_the_axes_that_they_cut():
+    """One after another, so that the second is known only once the first is."""
+    proto = _trace(lambda x: x[:, 2:7][:, ::2] * 2.0, [ROWS], names=["x"], outputs=["y"], double=False)
+    del proto.graph.value_info[:]
+    simplify(proto, {"B": ("x", 0)})
+    slices = [node for node in proto.graph.node if node.op_type == "Slice"]
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor).tolist() for tensor in proto.graph.initializer}
+    assert slices
+    assert all(constants[node.input[3]] == [1] for node in slices)
+    assert "Shape" not in operators(proto.graph)
+    x = np.arange(27, dtype=np.float32).reshape(3, 9)
+    (y,) = open_session(proto.SerializeToString()).run(None, {"x": x})
+    np.testing.assert_array_equal(y, x[:, 2:7:2] * 2)

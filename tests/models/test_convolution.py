@@ -82,6 +82,18 @@ def test_max_pool_is_that_of_lax(shape):
     np.testing.assert_array_equal(max_pool(x), want)
 
 
+def test_gradient_of_max_pool_is_that_of_lax():
+    (x,) = arrays((2, 7, 5, 3))
+    edges = ((0, 0), (1, 1), (1, 1), (0, 0))
+
+    def theirs(x):
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), edges)
+
+    (seed,) = arrays(theirs(x).shape)
+    ours, want = (jax.vjp(pool, x)[1](seed)[0] for pool in (max_pool, theirs))
+    np.testing.assert_allclose(ours, want, rtol=1e-6)
+
+
 def test_layer_adds_its_bias_and_computes_in_its_dtype():
     layer = Conv(3, 4, 3, padding=1, use_bias=True, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     assert layer.kernel[...].dtype == jnp.float32
