@@ -176,7 +176,11 @@ def _short_flags(parsed: TrainArguments) -> configs.DataConfig:
 
 
 def run_script(
-    action: Callable[[list[str]], Any], *, after_stop: str = "run it again", stop: Stop | None = None
+    action: Callable[[list[str]], Any],
+    *,
+    after_stop: str = "run it again",
+    stop: Stop | None = None,
+    keep_memory: bool = True,
 ) -> int:
     """Run a script's action on the command line; the exit code: 0, 1 with one line, 2 usage, 130 or 143 stopped.
 
@@ -186,11 +190,12 @@ def run_script(
         action: Takes the arguments.
         after_stop: What a user who stopped it can do then.
         stop: What the action asks whether to stop; without, signals stop it at once.
+        keep_memory: Freed memory is kept from the start (`memory.reuse`).
     """
     arguments = sys.argv[1:]
     if "--debug" not in arguments:
         quieten()
-    reuse()
+    reuse(freed=keep_memory)
     try:
         with (stop or Stop()).listening(), watched(_LateDisplay()):
             try:

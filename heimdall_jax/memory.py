@@ -8,16 +8,20 @@ import ctypes
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # glibc's malloc.h
 
 
-def reuse() -> None:
+def reuse(*, freed: bool = True) -> None:
     """Keep freed memory for the next step where the C library can (glibc), until `trim`; before JAX starts threads.
+
+    Without `freed` it only lets all threads share one arena, so that a later call may still take effect.
 
     XLA on CPU allocates a step's working memory anew in every step. glibc maps pieces of that size afresh, and all
     arenas but the first are too small for them: each step then pays a page fault for every 4 KiB it touches.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
-        for name, value in ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1)):
-            libc.mallopt(name, value)
+        libc.mallopt(_M_ARENA_MAX, 1)
+        if freed:
+            libc.mallopt(_M_MMAP_MAX, 0)
+            libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def trim() -> None:

@@ -47,4 +47,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    leave(run_script(main))
+    leave(run_script(main, keep_memory=False))

@@ -20,10 +20,10 @@ from heimdall_jax.export.bundle import write_atomically
 
 SECTIONS: dict[str, Callable[[int], Iterator[Result]]] = {
     "features": features,
-    "train": training,
     "input": inputs,
     "infer": inference,
     "startup": startup,
+    "train": training,  # the last, as memory is kept from then on
 }
 
 

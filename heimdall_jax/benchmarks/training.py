@@ -13,6 +13,7 @@ from flax import nnx
 
 from heimdall_jax.benchmarks.race import OURS, Result, race, result
 from heimdall_jax.config import ModelConfig, TrainingConfig
+from heimdall_jax.memory import reuse
 from heimdall_jax.models.localization_net import LocalizationNet
 from heimdall_jax.models.receiver_set import ReceiverSetNet
 from heimdall_jax.models.tokens import FEATURES
@@ -30,7 +31,8 @@ COMPILERS = {"PyTorch": False, "torch.compile": True}
 
 
 def training(repeats: int) -> Iterator[Result]:
-    """Every line of the section."""
+    """Every line of the section. Freed memory is kept as `train.py` keeps it, by peers, too."""
+    reuse()
     yield resnet(repeats)
     yield receiver_set(repeats)
 
