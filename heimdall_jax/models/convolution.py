@@ -111,12 +111,13 @@ def _gradients(
     def by_lax(x: Array, gradient: Array) -> Array:
         return jax.vjp(lambda kernel: _lax_convolve(x, kernel, stride, padding), kernel)[1](gradient)[0]
 
-    if stride == 1:
-        by_products = functools.partial(_kernel_gradient, size=kernel.shape[0], padding=padding)
-    elif kernel.shape[2] <= FEW_CHANNELS:
-        by_products = functools.partial(_kernel_gradient_of_few, size=kernel.shape[0], stride=stride, padding=padding)
+    size, _, channels, _ = kernel.shape
+    if stride == 1 and padding < size:
+        by_products = functools.partial(_kernel_gradient, size=size, padding=padding)
+    elif channels <= FEW_CHANNELS:
+        by_products = functools.partial(_kernel_gradient_of_few, size=size, stride=stride, padding=padding)
     else:
-        by_products = by_lax
+        return of_x, by_lax(x, gradient)
     return of_x, lax.platform_dependent(x, gradient, cpu=by_products, default=by_lax)
 
 

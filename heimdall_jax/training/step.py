@@ -32,7 +32,7 @@ WISH = "wish"
 """Key of a batch of several processes: what each wants of all of them, the same in all of its rows."""
 
 
-OPTIONS: dict[str, dict[str, bool | str]] = {"cpu": {"xla_cpu_copy_insertion_use_region_analysis": True}}
+OPTIONS: dict[str, dict[str, bool]] = {"cpu": {"xla_cpu_copy_insertion_use_region_analysis": True}}
 """Of the step's compiler, by platform. Without this one XLA on CPU copies both of Adam's moments in every step."""
 
 
