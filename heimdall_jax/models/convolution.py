@@ -12,6 +12,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from heimdall_jax.models import winograd
+
 HE = nnx.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
 """He et al. 2015, fan-out, as ResNet uses."""
 
@@ -62,7 +64,18 @@ class Conv(nnx.Module):
 def convolve(
     x: Float[Array, "B H W C"], kernel: Float[Array, "k k C O"], stride: int, padding: int
 ) -> Float[Array, "B h w O"]:
-    """`lax.conv_general_dilated`, or patches and a matrix product where the output is one pixel wide.
+    """`lax.conv_general_dilated`; on CPU by products where XLA's convolution or a gradient of it is slow."""
+    if stride == 1 and kernel.shape[0] == winograd.SIZE and x.dtype == jnp.float32:
+        return _convolve_3(x, kernel, padding)
+    if stride > 1 and kernel.shape[2] <= FEW_CHANNELS:
+        return _convolve_few(x, kernel, stride, padding)
+    return _convolve(x, kernel, stride, padding)
+
+
+def _convolve(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k k C O"], stride: int, padding: int
+) -> Float[Array, "B h w O"]:
+    """XLA's, or patches and a matrix product where the output is one pixel wide.
 
     XLA on CPU runs a convolution with a one-pixel-wide output (or the gradient of one) at a hundredth
     of the speed of the matrix product. Taps that only ever meet padding are left out of the product:
@@ -71,7 +84,8 @@ def convolve(
     size = kernel.shape[0]
     rows, columns = (taps(length, size, stride, padding) for length in x.shape[1:3])
     if columns.outputs > 1:
-        return _convolve(x, kernel, stride, padding)
+        edges = [(padding, padding)] * 2
+        return lax.conv_general_dilated(x, kernel, (stride, stride), edges, dimension_numbers=("NHWC", "HWIO", "NHWC"))
     patches = shifted(x, rows, columns, stride, padding)
     stacked = patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=-1)
     weights = kernel[rows.meeting.start : rows.meeting.stop, columns.meeting.start : columns.meeting.stop]
@@ -79,66 +93,66 @@ def convolve(
     return flat.reshape(-1, rows.outputs, columns.outputs, kernel.shape[-1])
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve_3(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C O"], padding: int) -> Float[Array, "B h w O"]:
+    """As `_convolve` at stride 1; while training on CPU, of two thirds of the multiplications or fewer."""
+    return _convolve(x, kernel, 1, padding)
+
+
+def _convolve_3_and_keep(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C O"], padding: int
+) -> tuple[Float[Array, "B h w O"], tuple[Array, Array]]:
+    ways = {"cpu": winograd.convolve, "default": functools.partial(_convolve, stride=1)}
+    ways = {platform: functools.partial(way, padding=padding) for platform, way in ways.items()}
+    return lax.platform_dependent(x, kernel, **ways), (x, kernel)
+
+
+def _convolve_3_gradients(
+    padding: int, kept: tuple[Array, Array], gradient: Float[Array, "B h w O"]
+) -> tuple[Float[Array, "B H W C"], Float[Array, "3 3 C O"]]:
+    """Of the input and of the kernel."""
+
+    def plain(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+        return jax.vjp(lambda x, kernel: _convolve(x, kernel, 1, padding), x, kernel)[1](gradient)
+
+    def fast(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+        return jax.vjp(lambda x, kernel: winograd.convolve(x, kernel, padding), x, kernel)[1](gradient)
+
+    return lax.platform_dependent(*kept, gradient, cpu=fast, default=plain)
+
+
+_convolve_3.defvjp(_convolve_3_and_keep, _convolve_3_gradients)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve(
+def _convolve_few(
     x: Float[Array, "B H W C"], kernel: Float[Array, "k k C O"], stride: int, padding: int
 ) -> Float[Array, "B h w O"]:
-    """XLA's convolution, and on CPU the gradient of its kernel by matrix products."""
-    return _lax_convolve(x, kernel, stride, padding)
+    """As `_convolve`, and on CPU the gradient of its kernel by a matrix product."""
+    return _convolve(x, kernel, stride, padding)
 
 
-def _lax_convolve(
-    x: Float[Array, "B H W C"], kernel: Float[Array, "k k C O"], stride: int, padding: int
-) -> Float[Array, "B h w O"]:
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-def _convolve_and_keep(
+def _convolve_few_and_keep(
     x: Float[Array, "B H W C"], kernel: Float[Array, "k k C O"], stride: int, padding: int
 ) -> tuple[Float[Array, "B h w O"], tuple[Array, Array]]:
-    return _lax_convolve(x, kernel, stride, padding), (x, kernel)
+    return _convolve(x, kernel, stride, padding), (x, kernel)
 
 
-def _gradients(
+def _convolve_few_gradients(
     stride: int, padding: int, kept: tuple[Array, Array], gradient: Float[Array, "B h w O"]
 ) -> tuple[Float[Array, "B H W C"], Float[Array, "k k C O"]]:
     """Of the input and of the kernel."""
     x, kernel = kept
-    (of_x,) = jax.vjp(lambda x: _lax_convolve(x, kernel, stride, padding), x)[1](gradient)
+    (of_x,) = jax.vjp(lambda x: _convolve(x, kernel, stride, padding), x)[1](gradient)
 
-    def by_lax(x: Array, gradient: Array) -> Array:
-        return jax.vjp(lambda kernel: _lax_convolve(x, kernel, stride, padding), kernel)[1](gradient)[0]
+    def plain(x: Array, gradient: Array) -> Array:
+        return jax.vjp(lambda kernel: _convolve(x, kernel, stride, padding), kernel)[1](gradient)[0]
 
-    size, _, channels, _ = kernel.shape
-    if stride == 1 and padding < size:
-        by_products = functools.partial(_kernel_gradient, size=size, padding=padding)
-    elif channels <= FEW_CHANNELS:
-        by_products = functools.partial(_kernel_gradient_of_few, size=size, stride=stride, padding=padding)
-    else:
-        return of_x, by_lax(x, gradient)
-    return of_x, lax.platform_dependent(x, gradient, cpu=by_products, default=by_lax)
+    by_patches = functools.partial(_kernel_gradient_of_few, size=kernel.shape[0], stride=stride, padding=padding)
+    return of_x, lax.platform_dependent(x, gradient, cpu=by_patches, default=plain)
 
 
-_convolve.defvjp(_convolve_and_keep, _gradients)
-
-
-def _kernel_gradient(
-    x: Float[Array, "B H W C"], gradient: Float[Array, "B h w O"], *, size: int, padding: int
-) -> Float[Array, "k k C O"]:
-    """At stride 1 one product: what the columns' taps see of the input times what the rows' taps see of the gradient.
-
-    XLA on CPU takes the gradient as a convolution by an image-sized kernel of transposed copies: twice the time.
-    """
-    outputs, rows = gradient.shape[2], x.shape[1]
-    padded = jnp.pad(x, ((0, 0), (0, 0), (padding, padding), (0, 0)))
-    seen = jnp.concatenate([lax.slice_in_dim(padded, j, j + outputs, axis=2) for j in range(size)], axis=-1)
-    edge = size - 1 - padding
-    padded = jnp.pad(gradient, ((0, 0), (edge, edge), (0, 0), (0, 0)))
-    taken = jnp.concatenate([lax.slice_in_dim(padded, i, i + rows, axis=1) for i in reversed(range(size))], axis=-1)
-    product = seen.reshape(-1, seen.shape[-1]).T @ taken.reshape(-1, taken.shape[-1])
-    return product.reshape(size, x.shape[-1], size, gradient.shape[-1]).transpose(2, 0, 1, 3)
+_convolve_few.defvjp(_convolve_few_and_keep, _convolve_few_gradients)
 
 
 def _kernel_gradient_of_few(

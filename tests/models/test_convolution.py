@@ -20,6 +20,8 @@ DENSE = [
     (16, 4, 3, 2, 1),
     (8, 2, 1, 2, 0),
     (8, 2, 3, 2, 1),
+    (8, 2, 3, 1, 1),
+    (7, 6, 3, 1, 0),
     (4, 1, 3, 1, 1),
     (2, 1, 3, 1, 1),
     (1, 1, 3, 1, 1),
@@ -61,6 +63,15 @@ def test_one_pixel_wide_output_never_meets_a_convolution(shape):
     x, kernel = arrays((2, height, width, 5), (size, size, 5, 6))
     both_ways = jax.make_jaxpr(jax.grad(lambda x, kernel: jnp.sum(convolve(x, kernel, stride, padding)), (0, 1)))
     assert "conv_general_dilated" not in str(both_ways(x, kernel))
+
+
+@pytest.mark.parametrize(("platform", "convolutions"), [("cpu", 0), ("cuda", 3), ("tpu", 3)])
+def test_training_convolves_by_products_on_cpu_alone(platform, convolutions):
+    def both_ways(x, kernel):
+        return jax.value_and_grad(lambda x, kernel: jnp.sum(convolve(x, kernel, 1, 1) ** 2), (0, 1))(x, kernel)
+
+    lowered = jax.export.export(jax.jit(both_ways), platforms=[platform])(*arrays((2, 8, 6, 5), (3, 3, 5, 6)))
+    assert lowered.mlir_module().count("stablehlo.convolution") == convolutions
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 8), (16, 4), (8, 2), (4, 1), (3, 5)])
