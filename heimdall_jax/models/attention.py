@@ -17,20 +17,35 @@ from heimdall_jax.models.trunk import Block, rematerialisable
 
 
 class AttentionBlock(Block):
-    """Self-attention and a perceptron, each after a layer norm and around a shortcut."""
+    """Self-attention and a perceptron, each after a layer norm and around a shortcut.
 
-    def __init__(self, width: int, heads: int, dropout: float, *, dtype: DTypeLike | None, rngs: nnx.Rngs) -> None:
+    With `first_alone` only the first token goes on, having read the others: a last block of which no more is used.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float,
+        *,
+        first_alone: bool = False,
+        dtype: DTypeLike | None,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.attention_norm = LayerNorm(width, rngs=rngs)
         self.attention = nnx.MultiHeadAttention(heads, width, dtype=dtype, decode=False, attention_fn=attend, rngs=rngs)
         self.perceptron_norm = LayerNorm(width, rngs=rngs)
         self.widen = nnx.Linear(width, 4 * width, dtype=dtype, rngs=rngs)
         self.narrow = nnx.Linear(4 * width, width, dtype=dtype, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout, rngs=rngs)
+        self.dropout, self.first_alone = nnx.Dropout(dropout, rngs=rngs), first_alone
 
     @rematerialisable
-    def __call__(self, x: Float[Array, "B N D"], visible: Bool[Array, "B 1 1 N"]) -> Float[Array, "B N D"]:
+    def __call__(self, x: Float[Array, "B N D"], visible: Bool[Array, "B 1 1 N"]) -> Float[Array, "B Q D"]:
         """One residual step; nothing is read from tokens that are not visible."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), mask=visible))
+        read = asking = self.attention_norm(x)
+        if self.first_alone:
+            x, asking = x[:, :1], read[:, :1]
+        x = x + self.dropout(self.attention(asking, read, mask=visible))
         return x + self.dropout(self.narrow(jax.nn.gelu(self.widen(self.perceptron_norm(x)), approximate=False)))
 
 

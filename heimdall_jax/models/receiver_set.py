@@ -65,10 +65,11 @@ class ReceiverSetNet(Locator):
         self.snr = nnx.Linear(SNR_FEATURES, width, rngs=rngs) if config.snr else None
         self.spectrogram = SpectrogramEncoder(n_mels, width, rngs=rngs) if config.spectrogram else None
         self.query = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (1, 1, width), jnp.float32))
-        blocks = [
-            AttentionBlock(width, config.heads, config.dropout, dtype=dtype, rngs=rngs) for _ in range(config.depth)
-        ]
-        self.blocks = nnx.List(blocks)
+        last = config.depth - 1  # nothing but the query is read from it
+        self.blocks = nnx.List(
+            AttentionBlock(width, config.heads, config.dropout, first_alone=i == last, dtype=dtype, rngs=rngs)
+            for i in range(config.depth)
+        )
         self.norm = LayerNorm(width, rngs=rngs)
         self.position = Perceptron(width, (0.0, 0.0), config.dropout, rngs=rngs)
         self.cholesky = CholeskyHead(width, domain.position_std_m, config, rngs=rngs)

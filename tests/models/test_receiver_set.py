@@ -57,6 +57,15 @@ def close(left: Fix, right: Fix) -> None:
         np.testing.assert_allclose(got, want, rtol=2e-4, atol=0.1)
 
 
+def test_last_block_answers_for_the_query_as_one_that_answers_for_every_token():
+    model = network()
+    assert [block.first_alone for block in model.blocks] == [False, True]
+    arrays = sample(receivers=6)
+    shorter = locate(model, arrays)
+    model.blocks[-1].first_alone = False
+    close(locate(model, arrays), shorter)
+
+
 @pytest.mark.parametrize("receivers", [1, 3, 7, 25])
 def test_any_number_of_receivers_gives_a_place_and_a_covariance(receivers):
     fix = locate(MODEL, sample(receivers))
