@@ -27,9 +27,9 @@ from onnx import ModelProto, helper, numpy_helper
 
 from heimdall_jax import geodesy
 from heimdall_jax.errors import ExportError, explain
-from heimdall_jax.export.batch_norms import fold_batch_norms
 from heimdall_jax.export.bundle import write_atomically
 from heimdall_jax.export.double import narrow_constants, open_doors, use_known_operators
+from heimdall_jax.export.folding import fold_batch_norms, fold_paddings
 from heimdall_jax.export.signature import (
     COVARIANCE_M2,
     MASKS,
@@ -99,6 +99,7 @@ def build_graph(
     proto.graph.output.extend(_value_info(tensor) for tensor in outputs)
     fold_batch_norms(proto.graph)
     simplify(proto, _free_sizes(inputs))
+    fold_paddings(proto.graph)
     proto.graph.name = "heimdall"
     helper.set_model_props(proto, graph_metadata(inputs, outputs, domain))
     return proto, outputs

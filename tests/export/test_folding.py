@@ -1,18 +1,21 @@
-"""Batch norms folded into products say the same."""
+"""Batch norms folded into products, and paddings into maxima, say the same."""
 
 from collections import Counter
 
 import jax.numpy as jnp
 import numpy as np
 import onnx
+import pytest
 from flax import nnx
 
-from heimdall_jax.export.batch_norms import fold_batch_norms
+from heimdall_jax.export.folding import fold_batch_norms, fold_paddings
 from heimdall_jax.export.onnx import _trace
 from heimdall_jax.export.session import open_session
 from heimdall_jax.export.signature import Tensor
+from heimdall_jax.export.simplify import simplify
 from heimdall_jax.models.convolution import Conv
 from heimdall_jax.models.norms import BatchNorm
+from heimdall_jax.models.resnet import max_pool
 
 IMAGE = Tensor("x", "float32", ("B", 6, 2, 5), ("batch", "row", "column", "channel"), "", "")
 
@@ -48,3 +51,32 @@ def test_those_after_products_are_folded_and_those_after_convolutions_left_to_th
     before, after = (open_session(each.SerializeToString()).run(None, {"x": x})[0] for each in (proto, folded))
     np.testing.assert_allclose(before, np.asarray(net(jnp.asarray(x))), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(before, after, rtol=1e-5, atol=1e-5)
+
+
+class Pooling(nnx.Module):
+    """A maximum over windows of an image padded by `value`."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, x):
+        if self.value is None:
+            return max_pool(x)
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=self.value)
+        return nnx.max_pool(padded, window_shape=(3, 3), strides=(2, 2), padding="VALID")
+
+
+@pytest.mark.parametrize(("value", "paddings"), [(None, 0), (0.0, 1)])
+def test_only_a_padding_that_no_maximum_sees_is_left_to_the_maximum(value, paddings):
+    proto = _trace(Pooling(value), [IMAGE], names=["x"], outputs=["y"], double=False)
+    simplify(proto, {"B": ("x", 0)})
+    before = onnx.ModelProto()
+    before.CopyFrom(proto)
+    fold_paddings(proto.graph)
+    onnx.checker.check_model(proto)
+    assert Counter(node.op_type for node in before.graph.node)["Pad"] == 1
+    assert Counter(node.op_type for node in proto.graph.node)["Pad"] == paddings
+    x = np.random.default_rng(2).uniform(-2, -1, (3, 6, 2, 5)).astype(np.float32)
+    wanted, given = (open_session(each.SerializeToString()).run(None, {"x": x})[0] for each in (before, proto))
+    np.testing.assert_array_equal(given, wanted)
+    np.testing.assert_array_equal(given, np.asarray(Pooling(value)(jnp.asarray(x))))

@@ -1,7 +1,4 @@
-"""Batch norms with fixed statistics, folded into the matrix product before them: two operators less for each.
-
-ONNX Runtime does so for convolutions. Where an output is one pixel wide, `models.convolution` has a product instead.
-"""
+"""Operators that another one can do on its own."""
 
 from __future__ import annotations
 
@@ -11,12 +8,17 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, NodeProto, helper, numpy_helper
 
+from heimdall_jax.export.simplify import remove_unused
+
 CHAIN = ("Transpose", "Reshape", "Gemm")
 """From a batch norm back to its product."""
 
 
 def fold_batch_norms(graph: GraphProto) -> None:
-    """Rewrite a graph in place; it gives the same numbers, up to rounding."""
+    """Let the matrix product before a batch norm with fixed statistics do its work; the same numbers up to rounding.
+
+    ONNX Runtime does so for convolutions. Where an output is one pixel wide, `models.convolution` has a product.
+    """
     makers = {name: node for node in graph.node for name in node.output}
     readers = Counter(name for node in graph.node for name in node.input)
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -43,6 +45,42 @@ def fold_batch_norms(graph: GraphProto) -> None:
         renamed[node.output[0]] = node.input[0]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def fold_paddings(graph: GraphProto) -> None:
+    """Let a maximum over windows pad the image that it reads; the same numbers.
+
+    jax2onnx leaves out what `nnx.max_pool` is told to pad, so that models pad before it. ONNX Runtime copies the image
+    for that, and once more from its own layout and back.
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    readers = Counter(name for node in graph.node for name in node.input)
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for pool in graph.node:
+        turn = makers.get(pool.input[0]) if pool.op_type == "MaxPool" else None
+        pad = makers.get(turn.input[0]) if turn is not None and turn.op_type == "Transpose" else None
+        if (
+            turn is None
+            or pad is None
+            or pad.op_type != "Pad"
+            or {readers[turn.input[0]], readers[pool.input[0]]} != {1}
+        ):
+            continue
+        edges, value = (
+            numpy_helper.to_array(constants[name]) if name in constants else None for name in pad.input[1:3]
+        )
+        order, settings = _attributes(turn)["perm"], _attributes(pool)
+        if edges is None or value != -np.inf or settings.get("auto_pad") != b"VALID":
+            continue
+        both = edges.reshape(2, -1)[:, order]
+        if both[:, :2].any():
+            continue
+        turn.input[0] = pad.input[0]
+        del pool.attribute[:]
+        settings = {name: each for name, each in settings.items() if name != "auto_pad"}
+        kept = helper.make_node("MaxPool", [], [], pads=both[:, 2:].ravel().tolist(), **settings)
+        pool.attribute.extend(kept.attribute)
+    remove_unused(graph)
 
 
 def _product_before(node: NodeProto, makers: dict[str, NodeProto], readers: Counter[str]) -> NodeProto | None:
