@@ -80,11 +80,12 @@ def find_peak(real: Array, imaginary: Array, half_width: int) -> Peak:
 
 def values_at(peak: Peak, real: Array, imaginary: Array, half_width: int) -> tuple[Array, Array]:
     """Complex values (B, N, R, R) at the peaks (B, R, R) of correlations (B, N, R, R, K)."""
-    weight = _product(_powers(peak.fraction), jnp.asarray(kernel(half_width).T, real.dtype))[:, None, :, :, None]
-    stacked = jnp.stack([real, imaginary], axis=-2)
-    index = jnp.broadcast_to(peak.index[:, None, :, :, None], stacked.shape[:-1])
-    value = jnp.sum(weight * _window(stacked, index, half_width), axis=-1)
-    return value[..., 0], value[..., 1]
+    weight = _product(_powers(peak.fraction), jnp.asarray(kernel(half_width).T, real.dtype))
+    # The weights go to their lags, not each block's lags to the weights: that is less to gather.
+    tap = np.arange(half_width, half_width + real.shape[-1], dtype=np.int32)[None, None, None] - peak.index[..., None]
+    known = ((tap >= 0) & (tap <= 2 * half_width)).astype(real.dtype)
+    weight = known * jnp.take_along_axis(weight, jnp.clip(tap, 0, 2 * half_width), axis=-1)
+    return jnp.sum(weight[:, None] * real, axis=-1), jnp.sum(weight[:, None] * imaginary, axis=-1)
 
 
 @functools.cache

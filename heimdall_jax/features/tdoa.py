@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -128,7 +129,8 @@ def parts_to_timing(
     rough = [x.astype(kind) for x in (*faded, pair, offset_hz)]
     found = _correlate(rough[0], rough[1], rough[2], rough[3], config, sample_rate_hz)
     found = jax.tree.map(lambda x: x.astype(i.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, found)
-    turned = remove_offset(i, q, found.receiver_hz, sample_rate_hz)
+    # What rounding adds to a sample is noise 140 dB below it.
+    turned = remove_offset(i.astype(jnp.float32), q.astype(jnp.float32), found.receiver_hz, sample_rate_hz)
     most = config.max_lag - config.half_width + 1
     aligned = align(*turned, found.lag_BRR, found.peak.magnitude, pair, most)
     return _measure(found, aligned, active, pair, i.shape[-1], config, sample_rate_hz)
@@ -172,7 +174,7 @@ def _normalise(i_BRT: Array, q_BRT: Array, heard_BR: Array) -> tuple[Array, Arra
     loud = largest > SILENCE
     inverse = jnp.where(loud, 1 / jnp.where(loud, largest, 1.0), 0.0)
     i, q = i * inverse, q * inverse
-    energy = jnp.sum((i**2 + q**2) * weight**2, axis=-1, keepdims=True)
+    energy = jnp.sum((i * i + q * q) * weight**2, axis=-1, keepdims=True)
     scale = jnp.where(loud, jax.lax.rsqrt(jnp.where(loud, energy, 1.0)), 0.0)
     return i * scale, q * scale, loud[..., 0].astype(i.dtype)
 
@@ -191,8 +193,8 @@ def _receiver_offsets(
     turned = turn(real, imaginary, difference(offset_hz), middle_s)
     whole = two_sided(*(jnp.sum(part, axis=1) for part in turned))
     lag = jnp.argmax(whole[0] ** 2 + whole[1] ** 2, axis=-1, keepdims=True).astype(jnp.int32)[:, None] - sought
-    place = jnp.broadcast_to(jnp.abs(lag), (*real.shape[:-1], 1))
-    ahead = [jnp.take_along_axis(part, place, axis=-1)[..., 0] for part in turned]
+    largest = (np.arange(sought + 1, dtype=np.int32)[(None,) * 4] == jnp.abs(lag)).astype(real.dtype)
+    ahead = [jnp.sum(part * largest, axis=-1) for part in turned]
     # A negative lag of i and j is a positive one of j and i.
     back = (lag[..., 0] < 0).astype(real.dtype)
     signed = zip(ahead, (1, -1), strict=True)

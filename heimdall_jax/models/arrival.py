@@ -243,7 +243,8 @@ def _distance_m(stations: Stations, place_m: Array, origin_deg: tuple[float, flo
 
 def _off(known: Known, place_m: Array) -> Array:
     """The whitened distance (B, K, 1, 2) from places (B or 1, K, 2) to the prior."""
-    return jnp.sum(known.whitener * (known.prior_m - place_m[..., None]), axis=2, keepdims=True)
+    away_m = known.prior_m[..., 0] - place_m
+    return jnp.matmul(away_m, known.whitener[:, 0], precision=jax.lax.Precision.HIGHEST)[:, :, None]
 
 
 def _centred(values: Array, weights: Weights) -> Array:
