@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -50,7 +51,8 @@ class Loop:
         evaluate_every: Steps between evaluations.
         record: Goes into every checkpoint beside the loop's own progress.
         display: For a person.
-        measure: Called with what the first step is about to get.
+        foresee: Called with what the first step will get, before the evaluation that comes first; what it gives is
+            called just before that step.
         keep_bad: Keeps the batch of a step that went wrong; says where, and whose it is.
         clock: Seconds; a fake one in tests.
         stop: Asked once a step.
@@ -69,7 +71,7 @@ class Loop:
     evaluate_every: int
     record: dict[str, Any]
     display: Display
-    measure: Callable[[TrainState, DeviceBatch], None] = lambda state, batch: None
+    foresee: Callable[[TrainState, DeviceBatch], Callable[[], None]] = lambda state, batch: lambda: None
     keep_bad: Callable[[BadStep], str] = lambda bad: ""
     clock: Callable[[], float] = time.monotonic
     progress: Progress = field(default_factory=Progress)
@@ -93,8 +95,10 @@ class Loop:
                     state = self._back(trouble.bad)
 
     def _run(self, state: TrainState) -> TrainState:
-        first = step = int(state.step)
+        step = int(state.step)
         batches = self.batches(step + self.progress.skipped_batches)
+        upcoming = list(itertools.islice(batches, 1)) if step < self.total_steps else []
+        at_first = [self.foresee(state, self.trainer.place(batch)) for batch in upcoming]
         pending: tuple[int, StepReport] | None = None
         recent: deque[tuple[int, Sample]] = deque(maxlen=2)
         watch = SpikeWatch.of(self.config)
@@ -123,11 +127,11 @@ class Loop:
                 raise KeyboardInterrupt(stopped_by)
             if step == self.total_steps or self.progress.bad_evaluations >= self.config.patience:
                 break
-            batch = next(batches)
+            batch = upcoming.pop() if upcoming else next(batches)
             recent.append((step, batch))
             placed = self.trainer.place(batch, wish)
-            if step == first:
-                self.measure(state, placed)
+            if at_first:
+                at_first.pop()()
             state, report = self.trainer.step(state, placed)
             previous, pending = pending, (step, report)
             self._log(previous, recent)
