@@ -202,6 +202,7 @@ def fill(folder: Path) -> Path:
             return folder / "filler"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry")
 def test_a_run_stopped_by_a_full_disk_is_resumed_to_the_same_end(
     home: Path, small_disk: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch

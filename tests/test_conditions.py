@@ -69,6 +69,7 @@ def test_a_run_without_times_has_no_clocks_to_vary(run: Path, tmp_path: Path):
         evaluate(tmp_path / "powers", conditions=40, console=Console(file=io.StringIO()))
 
 
+@pytest.mark.slow
 def test_echoes_move_arrivals_by_about_their_delay_times_their_amplitude():
     """Two echoes of mean power -10 dB at 0.5 to 5 us move an arrival by Re(g) tau each, to first order.
 

@@ -174,7 +174,7 @@ def _flip_all(run: Path) -> None:
     (run / "model_card.md").unlink()
 
 
-@pytest.mark.parametrize("cross_validate", [False, True])
+@pytest.mark.parametrize("cross_validate", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_radio_map_is_learned_without_a_step_and_resumed(folder: Path, tmp_path: Path, cross_validate: bool) -> None:
     spreads = configs.RadioMapConfig(cross_validate=cross_validate, fingerprints=100 if cross_validate else 0)
     config = dataclasses.replace(powder_config(folder), model=ModelConfig(name="radio_map"), radio_map=spreads)
@@ -189,6 +189,7 @@ def test_a_radio_map_is_learned_without_a_step_and_resumed(folder: Path, tmp_pat
     np.testing.assert_array_equal(model.mapped[...], [0, 0, 1, 1, 1, 1, 1])  # any other, the bus, five that stand
 
 
+@pytest.mark.slow
 def test_split_none_trains_on_all_rows_and_reports_validation(folder: Path, tmp_path: Path) -> None:
     config = powder_config(folder, split="none")
     metrics = train(

@@ -66,6 +66,7 @@ def test_each_seed_has_a_whole_run_and_the_spread_is_theirs(runs: Path):
     assert (told["runs"], told["seeds"], told["differing"]) == (["seed-4", "seed-5"], [4, 5], [])
 
 
+@pytest.mark.slow
 def test_a_folder_stands_for_its_runs_and_nothing_in_it_changes_but_the_results(runs: Path, tmp_path: Path):
     before = results(runs)
     console = silent()
@@ -90,6 +91,7 @@ def test_a_folder_stands_for_its_runs_and_nothing_in_it_changes_but_the_results(
     assert not (tmp_path / "single" / "seeds.json").exists()
 
 
+@pytest.mark.slow
 def test_without_out_the_results_are_with_the_runs(runs: Path, tmp_path: Path):
     copy = tmp_path / "copy"
     shutil.copytree(runs, copy)
@@ -104,6 +106,7 @@ def test_without_out_the_results_are_with_the_runs(runs: Path, tmp_path: Path):
     assert json.loads((copy / "seeds.json").read_text()) == told
 
 
+@pytest.mark.slow
 def test_finished_runs_stay_and_stopped_ones_go_on_only_when_asked(
     config: Config, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -102,6 +102,7 @@ def test_both_are_smaller_measured_on_the_test_side_and_served(trained: Path):
         assert 0 < off_m.max() <= entry["differences"]["position_m"] * 1.001 + 1e-3
 
 
+@pytest.mark.slow
 def test_they_are_proven_again_and_every_forgery_is_named(trained: Path, copy: Path, data: Data):
     for path in (trained, trained / "model.onnx", trained / "model_int8.onnx"):
         again = validate_export(path)
@@ -155,6 +156,7 @@ def test_ranges_come_from_training_rows_and_from_no_others(copy: Path, data: Dat
     assert not rows(fed) & (validation | test)
 
 
+@pytest.mark.slow
 def test_where_the_error_grows_the_file_is_refused_and_the_run_kept(
     copy: Path, config: Config, data: Data, monkeypatch
 ):

@@ -61,8 +61,8 @@ def convolve(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C O"], paddin
     kernel is larger than the image, and transforming it takes longer than F(4, 3) saves.
     """
     batch, height, width, channels = x.shape
-    size, _, _, outputs = kernel.shape
-    columns, narrow = width + 2 * padding - SIZE + 1, width < size
+    outputs = kernel.shape[3]
+    columns, narrow = width + 2 * padding - SIZE + 1, width < SIZE
     tile = OF_TWO if narrow else OF_FOUR
     points, m = len(tile.of_input), len(tile.of_products)
     tiles = -(-(height + 2 * padding - SIZE + 1) // m)

@@ -74,6 +74,7 @@ def test_silence_is_learned_per_receiver(net):
     assert float(jnp.abs(position_m[0] - position_m[1]).max()) > 0
 
 
+@pytest.mark.slow
 def test_training_moves_batch_statistics_and_drops_units(net):
     model = nnx.clone(net)
     model.train()

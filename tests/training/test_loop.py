@@ -81,7 +81,7 @@ def test_resumed_at_any_checkpoint_ends_the_same_to_the_bit(
     assert parts.runs[run].metrics == whole.runs["memory-0"].metrics
 
 
-@pytest.mark.parametrize("asked_in", [0, 7, 10, 23])
+@pytest.mark.parametrize("asked_in", [0, *(pytest.param(step, marks=pytest.mark.slow) for step in (7, 10)), 23])
 def test_a_stop_leaves_a_checkpoint_of_its_step_and_changes_nothing(
     trainer: Trainer, data: HeimdallDataset, tmp_path: Path, asked_in: int
 ) -> None:

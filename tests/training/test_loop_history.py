@@ -14,7 +14,7 @@ from heimdall_jax.training.step import Trainer
 from tests.training.small_loop import STEPS, make_loop
 
 
-@pytest.mark.parametrize("stopped_after", [9, 16])
+@pytest.mark.parametrize("stopped_after", [9, pytest.param(16, marks=pytest.mark.slow)])
 def test_a_resumed_training_tells_what_one_that_never_stopped_tells(
     trainer: Trainer, data: HeimdallDataset, tmp_path: Path, stopped_after: int
 ):

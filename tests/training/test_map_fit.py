@@ -123,6 +123,7 @@ def test_what_is_left_out_is_not_seen_and_is_learned_at_the_end(train):
     )
 
 
+@pytest.mark.slow
 def test_fingerprints_are_used_where_they_know_more_than_the_map():
     """Echoes, of a map that is the distance law and hardly more."""
     train, validation, test = (made(500, echo_db=8.0, seed=seed) for seed in (0, 1, 2))
@@ -147,6 +148,7 @@ def test_fingerprints_of_another_area_have_no_share():
     assert float(learned(train, beside, wide).shares[1]) > 0.0
 
 
+@pytest.mark.slow
 def test_shares_and_temperature_are_the_likeliest_tried(train):
     """Every pair of shares at the temperature chosen says less of the validation truths, spread as suits it best."""
     validation = made(300, echo_db=3.0, seed=1)

@@ -49,7 +49,9 @@ def products(jaxpr):
     return work
 
 
-@pytest.mark.parametrize("network", ["resnet", "convnext", "receiver_set", "fused"])
+@pytest.mark.parametrize(
+    "network", ["resnet", pytest.param("convnext", marks=pytest.mark.slow), "receiver_set", "fused"]
+)
 def test_products_are_in_bfloat16_and_everything_kept_is_float32(network):
     step = traced(network, precision="bfloat16")
     work = products(step.jaxpr)
@@ -98,6 +100,7 @@ def gradients(train, batch):
     return state.optimizer[0].mu, state, report
 
 
+@pytest.mark.slow
 def test_gradient_is_clipped_to_its_norm_and_left_where_it_is_shorter(data):
     """AdamW's first moment holds a tenth of the first step's gradient; the report tells what it was before."""
     batch = next(evaluation_batches(data, 32))
@@ -108,6 +111,7 @@ def test_gradient_is_clipped_to_its_norm_and_left_where_it_is_shorter(data):
         np.testing.assert_allclose(0.5 * one, other, rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_forgotten_activations_change_no_gradient(data):
     """Dropout draws the same again; float32 sums may differ in their order."""
     batch = next(evaluation_batches(data, 32))
@@ -118,6 +122,7 @@ def test_forgotten_activations_change_no_gradient(data):
     assert kept[2].metrics.compute() == pytest.approx(forgotten[2].metrics.compute(), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["resnet", "convnext", "receiver_set"])
 def test_every_block_is_rematerialised_where_asked(network):
     found = []

@@ -91,7 +91,9 @@ def test_goes_back_and_passes_over_the_batches_that_led_there(
     assert max(metrics["train/loss"].values()) < 100.0  # the spike itself is not among them
 
 
-@pytest.mark.parametrize("killed_in", [8, 13, 14, 17, 21, 25])
+@pytest.mark.parametrize(
+    "killed_in", [13, *(pytest.param(step, marks=pytest.mark.slow) for step in (8, 14, 17, 21, 25))]
+)
 def test_killed_at_any_time_and_resumed_ends_the_same_to_the_bit(
     trainer: Trainer,
     data: HeimdallDataset,
