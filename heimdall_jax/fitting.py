@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +28,7 @@ from heimdall_jax.stopping import Stop
 from heimdall_jax.tracking.trackers import Several, Tracker
 from heimdall_jax.training.batches import iterate, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
-from heimdall_jax.training.cost import cost, peak_flops_per_s
+from heimdall_jax.training.cost import peak_flops_per_s
 from heimdall_jax.training.loop import Loop
 from heimdall_jax.training.map_fit import HeldOut
 from heimdall_jax.training.spikes import Progress, SpikeWatch
@@ -119,7 +118,7 @@ def fit_model(
             evaluate_every=max(1, round(fit.steps_per_epoch / training.evaluations_per_epoch)),
             record=record(config, data.domain),
             display=display,
-            foresee=lambda state, batch: _foresee(trainer, state, batch, training, display, history),
+            measure=lambda state, batch: _measure(trainer, state, batch, training, display, history),
             keep_bad=BadBatches(out, data.train, trainer, part).keep,
             progress=progress,
             stop=stop,
@@ -145,26 +144,18 @@ def _history(out: Path, begun: int, fit: Fit, batch_size: int) -> HistoryWriter:
     )
 
 
-def _foresee(
+def _measure(
     trainer: Trainer,
     state: TrainState,
     batch: DeviceBatch,
     training: TrainingConfig,
     display: Display,
     history: HistoryWriter,
-) -> Callable[[], None]:
-    """Compile the step beside what comes before it; then tell what it takes, and what the devices can do."""
-    pool = ThreadPoolExecutor(1, "compile")
-    compiled = pool.submit(trainer.step.lower(state, batch).compile)
-    pool.shutdown(wait=False)
-
-    def tell_costs() -> None:
-        each = cost(compiled.result())
-        costs = each.flops * jax.device_count(), peak_flops_per_s(training.precision)
-        display.costs(*costs)
-        history.costs(*costs)
-
-    return tell_costs
+) -> None:
+    """Tell what a step takes, and what the devices can do."""
+    costs = trainer.cost(state, batch).flops * jax.device_count(), peak_flops_per_s(training.precision)
+    display.costs(*costs)
+    history.costs(*costs)
 
 
 def _compile(fit: Fit, state: TrainState, evaluated: Sample, hosts: Hosts) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -51,8 +50,7 @@ class Loop:
         evaluate_every: Steps between evaluations.
         record: Goes into every checkpoint beside the loop's own progress.
         display: For a person.
-        foresee: Called with what the first step will get, before the evaluation that comes first; what it gives is
-            called just before that step.
+        measure: Called with what the first step is about to get.
         keep_bad: Keeps the batch of a step that went wrong; says where, and whose it is.
         clock: Seconds; a fake one in tests.
         stop: Asked once a step.
@@ -71,7 +69,7 @@ class Loop:
     evaluate_every: int
     record: dict[str, Any]
     display: Display
-    foresee: Callable[[TrainState, DeviceBatch], Callable[[], None]] = lambda state, batch: lambda: None
+    measure: Callable[[TrainState, DeviceBatch], None] = lambda state, batch: None
     keep_bad: Callable[[BadStep], str] = lambda bad: ""
     clock: Callable[[], float] = time.monotonic
     progress: Progress = field(default_factory=Progress)
@@ -95,10 +93,8 @@ class Loop:
                     state = self._back(trouble.bad)
 
     def _run(self, state: TrainState) -> TrainState:
-        step = int(state.step)
+        first = step = int(state.step)
         batches = self.batches(step + self.progress.skipped_batches)
-        upcoming = list(itertools.islice(batches, 1)) if step < self.total_steps else []
-        at_first = [self.foresee(state, self.trainer.place(batch)) for batch in upcoming]
         pending: tuple[int, StepReport] | None = None
         recent: deque[tuple[int, Sample]] = deque(maxlen=2)
         watch = SpikeWatch.of(self.config)
@@ -127,11 +123,11 @@ class Loop:
                 raise KeyboardInterrupt(stopped_by)
             if step == self.total_steps or self.progress.bad_evaluations >= self.config.patience:
                 break
-            batch = upcoming.pop() if upcoming else next(batches)
+            batch = next(batches)
             recent.append((step, batch))
             placed = self.trainer.place(batch, wish)
-            if at_first:
-                at_first.pop()()
+            if step == first:
+                self.measure(state, placed)
             state, report = self.trainer.step(state, placed)
             previous, pending = pending, (step, report)
             self._log(previous, recent)

@@ -19,6 +19,7 @@ from heimdall_jax.errors import ConfigError, explain
 from heimdall_jax.models.heads import Fix
 from heimdall_jax.models.prediction import precision_of, predict
 from heimdall_jax.models.trunk import as_trained
+from heimdall_jax.training.cost import Cost, cost
 from heimdall_jax.training.losses import gaussian_nll
 from heimdall_jax.training.metrics import Metrics
 from heimdall_jax.training.optimizer import clipped, make_optimizer
@@ -145,6 +146,10 @@ class Trainer:
         where = self.placement.of_state(state)
         each = where if self.placement.fsdp else jax.tree.map(lambda _: where, state)
         return jax.tree.map(_shape, state, each), {key: _shape(value, split) for key, value in wanted.items()}
+
+    def cost(self, state: TrainState, batch: DeviceBatch) -> Cost:
+        """Of a step, on one device, from the arrays or the `shapes` of what it takes; the step is then compiled."""
+        return cost(self.step.lower(state, batch).compile())
 
     def compile(self, state: TrainState, train: Sample, validation: Sample) -> None:
         """Make the programs that the loop calls, from one batch of each kind."""

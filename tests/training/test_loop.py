@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -18,7 +18,7 @@ from heimdall_jax.training.batches import evaluation_batches, training_batches
 from heimdall_jax.training.checkpoints import Checkpoints
 from heimdall_jax.training.dataset import HeimdallDataset
 from heimdall_jax.training.spikes import Progress
-from heimdall_jax.training.step import DeviceBatch, Trainer, TrainState
+from heimdall_jax.training.step import Trainer, TrainState
 from heimdall_jax.types import Sample
 from tests.training.small_loop import AUGMENTATION, STEPS, TRAINING, Silent, assert_equal, make_loop, make_trainer
 
@@ -27,14 +27,10 @@ def test_learns_and_logs_every_step_once(trainer: Trainer, data: HeimdallDataset
     tracker = MemoryTracker()
     tracker.start("run", {})
     with Checkpoints(tmp_path / "c") as checkpoints:
-        foreseen: list[int] = []
-
-        def foresee(state: TrainState, batch: DeviceBatch) -> Callable[[], None]:
-            assert isinstance(loop.display, Silent)
-            assert loop.display.evaluated == []
-            return lambda: foreseen.append(int(state.step))
-
-        loop = make_loop(trainer, data, checkpoints, tracker, foresee=foresee)
+        measured: list[int] = []
+        loop = make_loop(
+            trainer, data, checkpoints, tracker, measure=lambda state, batch: measured.append(int(state.step))
+        )
         loop.run(trainer.start())
         assert checkpoints.latest() == STEPS
     metrics = tracker.runs["memory-0"].metrics
@@ -45,7 +41,7 @@ def test_learns_and_logs_every_step_once(trainer: Trainer, data: HeimdallDataset
     assert isinstance(loop.display, Silent)
     assert loop.display.shown == list(range(1, STEPS + 1))
     assert loop.display.evaluated == [0, 8, 16, 24]
-    assert foreseen == [0]
+    assert measured == [0]
 
 
 def test_resumed_at_any_checkpoint_ends_the_same_to_the_bit(
@@ -85,8 +81,7 @@ def test_resumed_at_any_checkpoint_ends_the_same_to_the_bit(
 def test_a_stop_leaves_a_checkpoint_of_its_step_and_changes_nothing(
     trainer: Trainer, data: HeimdallDataset, tmp_path: Path, asked_in: int
 ) -> None:
-    """Before any step, before an evaluation (which then belongs to the stop), between two, and in the last step."""
-    stopped_at = asked_in + 1 if asked_in else 0  # the first batch is drawn before the loop first asks
+    """In the first step, before an evaluation (which then belongs to the stop), between two, and in the last step."""
     whole = MemoryTracker()
     whole.start("run", {})
     with Checkpoints(tmp_path / "whole") as checkpoints:
@@ -108,10 +103,10 @@ def test_a_stop_leaves_a_checkpoint_of_its_step_and_changes_nothing(
         with stop.listening(), pytest.raises(KeyboardInterrupt) as caught:
             make_loop(trainer, data, checkpoints, parts, spoil=stopped_in, stop=stop).run(trainer.start())
         assert caught.value.args == (signal.SIGTERM,)
-        assert checkpoints.latest() == stopped_at
+        assert checkpoints.latest() == asked_in + 1
         parts.start("run", {}, run)
-        progress = Progress(**checkpoints.record(stopped_at)["progress"])
-        state: TrainState = checkpoints.state(stopped_at, trainer.start())
+        progress = Progress(**checkpoints.record(asked_in + 1)["progress"])
+        state: TrainState = checkpoints.state(asked_in + 1, trainer.start())
         resumed = make_loop(trainer, data, checkpoints, parts, progress=progress, stop=stop)
         with stop.listening(), pytest.raises(KeyboardInterrupt):
             dataclasses.replace(resumed, batches=never).run(state)  # once more, before a step is made
