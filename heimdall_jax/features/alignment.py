@@ -77,7 +77,7 @@ def align(i_BRT: Array, q_BRT: Array, lag_BRR: Array, coefficient_BRR: Array, pa
     """Lags to the noise from lags to a thousandth of a sample.
 
     Args:
-        i_BRT: Real part, offsets removed, not tapered; float32.
+        i_BRT: Real part, offsets removed, not tapered.
         q_BRT: Imaginary part.
         lag_BRR: Samples.
         coefficient_BRR: Of correlation there.
@@ -87,8 +87,8 @@ def align(i_BRT: Array, q_BRT: Array, lag_BRR: Array, coefficient_BRR: Array, pa
     strength = pair_snr(coefficient_BRR) * pair_BRR
     lag_BR = relative_to_strongest(strength, lag_BRR)
     lag_BR = jnp.clip(lag_BR, -float(most), float(most))
-    # Tapered after they are moved, so that all fade alike. In float32: its rounding is noise 140 dB below the signal.
-    i, q = (x.astype(lag_BR.dtype) for x in tapered(*advance(i_BRT, q_BRT, lag_BR, most)))
+    # Tapered after they are moved, so that all fade alike.
+    i, q = tapered(*advance(i_BRT, q_BRT, lag_BR, most))
     real, imaginary, middle = block_lag_products(i, q, blocks=BLOCKS, max_lag=HALF_WIDTH, hop=4)
     power = jnp.sum(jnp.sum(real[..., 0], axis=1) * same_receiver(lag_BR), axis=-1)
     terms = _derivatives(real, imaginary)

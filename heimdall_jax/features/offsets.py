@@ -79,13 +79,11 @@ def remove_offset(i_BRT: Array, q_BRT: Array, offset_hz_BR: Array, sample_rate_h
     width = max(1, math.isqrt(n_samples))
     rows = math.ceil(n_samples / width)
     start_s = (np.arange(rows) * width - (n_samples - 1) / 2) / sample_rate_hz
-    coarse = 2 * math.pi * offset_hz_BR[..., None] * jnp.asarray(start_s, offset_hz_BR.dtype)[None, None]
-    fine_s = jnp.asarray(np.arange(width) / sample_rate_hz, offset_hz_BR.dtype)
+    coarse = 2 * math.pi * offset_hz_BR[..., None] * jnp.asarray(start_s, i_BRT.dtype)[None, None]
+    fine_s = jnp.asarray(np.arange(width) / sample_rate_hz, i_BRT.dtype)
     fine = 2 * math.pi * offset_hz_BR[..., None] * fine_s[None, None]
-    (cos_row, sin_row), (cos_column, sin_column) = (
-        [wave(angle).astype(i_BRT.dtype) for wave in (jnp.cos, jnp.sin)]
-        for angle in (coarse[..., None], fine[:, :, None])
-    )
+    cos_row, sin_row = jnp.cos(coarse)[..., None], jnp.sin(coarse)[..., None]
+    cos_column, sin_column = jnp.cos(fine)[:, :, None], jnp.sin(fine)[:, :, None]
     shape = (batch, receivers, rows * width)
     cosine = (cos_row * cos_column - sin_row * sin_column).reshape(shape)[..., :n_samples]
     sine = (sin_row * cos_column + cos_row * sin_column).reshape(shape)[..., :n_samples]

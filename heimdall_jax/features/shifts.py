@@ -41,7 +41,7 @@ def advance(i_BRT: Array, q_BRT: Array, shift_BR: Array, most: int) -> tuple[Arr
         most: Samples; static.
     """
     reach = HALF_WIDTH + most
-    filters = _toeplitz(_taps(shift_BR, reach).astype(i_BRT.dtype), reach)
+    filters = _toeplitz(_taps(shift_BR, reach), reach)
     frames = _frames(jnp.stack([i_BRT, q_BRT], axis=2), reach)
     batch, receivers, n_samples = i_BRT.shape
     moved = jnp.matmul(frames, filters, precision=jax.lax.Precision.HIGHEST)

@@ -129,8 +129,7 @@ def parts_to_timing(
     rough = [x.astype(kind) for x in (*faded, pair, offset_hz)]
     found = _correlate(rough[0], rough[1], rough[2], rough[3], config, sample_rate_hz)
     found = jax.tree.map(lambda x: x.astype(i.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, found)
-    # What rounding adds to a sample is noise 140 dB below it.
-    turned = remove_offset(i.astype(jnp.float32), q.astype(jnp.float32), found.receiver_hz, sample_rate_hz)
+    turned = remove_offset(i, q, found.receiver_hz, sample_rate_hz)
     most = config.max_lag - config.half_width + 1
     aligned = align(*turned, found.lag_BRR, found.peak.magnitude, pair, most)
     return _measure(found, aligned, active, pair, i.shape[-1], config, sample_rate_hz)
