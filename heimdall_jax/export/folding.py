@@ -59,12 +59,9 @@ def fold_paddings(graph: GraphProto) -> None:
     for pool in graph.node:
         turn = makers.get(pool.input[0]) if pool.op_type == "MaxPool" else None
         pad = makers.get(turn.input[0]) if turn is not None and turn.op_type == "Transpose" else None
-        if (
-            turn is None
-            or pad is None
-            or pad.op_type != "Pad"
-            or {readers[turn.input[0]], readers[pool.input[0]]} != {1}
-        ):
+        if turn is None or pad is None or pad.op_type != "Pad" or len(pad.input) != 3:
+            continue
+        if readers[turn.input[0]] > 1 or readers[pool.input[0]] > 1:
             continue
         edges, value = (
             numpy_helper.to_array(constants[name]) if name in constants else None for name in pad.input[1:3]

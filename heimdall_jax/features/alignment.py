@@ -33,6 +33,8 @@ from heimdall_jax.features.snr import pair_snr
 BLOCKS = 16
 HALF_WIDTH = 8
 """Lags on each side of the aligned peak that its slope and curvature are taken from."""
+HOP = HALF_WIDTH // 2
+"""Samples in a frame of the lag products: of so few lags, fastest in an exported graph."""
 KNEE = 1 / 6
 """Cycles a sample above which speech falls: 2 kHz at 12 kHz."""
 LEAST_WEIGHT = 1e-3
@@ -89,7 +91,7 @@ def align(i_BRT: Array, q_BRT: Array, lag_BRR: Array, coefficient_BRR: Array, pa
     lag_BR = jnp.clip(lag_BR, -float(most), float(most))
     # Tapered after they are moved, so that all fade alike.
     i, q = tapered(*advance(i_BRT, q_BRT, lag_BR, most))
-    real, imaginary, middle = block_lag_products(i, q, blocks=BLOCKS, max_lag=HALF_WIDTH, hop=4)
+    real, imaginary, middle = block_lag_products(i, q, blocks=BLOCKS, max_lag=HALF_WIDTH, hop=HOP)
     power = jnp.sum(jnp.sum(real[..., 0], axis=1) * same_receiver(lag_BR), axis=-1)
     terms = _derivatives(real, imaginary)
     offset_BR = relative_to_strongest(strength, residual_offset(terms[0][..., 0], terms[1][..., 0], middle))

@@ -43,8 +43,8 @@ def advance(i_BRT: Array, q_BRT: Array, shift_BR: Array, most: int) -> tuple[Arr
     reach = HALF_WIDTH + most
     filters = _toeplitz(_taps(shift_BR, reach), reach)
     frames = _frames(jnp.stack([i_BRT, q_BRT], axis=2), reach)
-    batch, receivers, n_samples = i_BRT.shape
     moved = jnp.matmul(frames, filters, precision=jax.lax.Precision.HIGHEST)
+    batch, receivers, n_samples = i_BRT.shape
     moved = moved.reshape(batch, receivers, 2, moved.shape[2] * reach // 2)[..., :n_samples]
     return moved[:, :, 0], moved[:, :, 1]
 

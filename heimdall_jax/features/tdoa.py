@@ -173,7 +173,7 @@ def _normalise(i_BRT: Array, q_BRT: Array, heard_BR: Array) -> tuple[Array, Arra
     loud = largest > SILENCE
     inverse = jnp.where(loud, 1 / jnp.where(loud, largest, 1.0), 0.0)
     i, q = i * inverse, q * inverse
-    energy = jnp.sum((i * i + q * q) * weight**2, axis=-1, keepdims=True)
+    energy = jnp.sum((i**2 + q**2) * weight**2, axis=-1, keepdims=True)
     scale = jnp.where(loud, jax.lax.rsqrt(jnp.where(loud, energy, 1.0)), 0.0)
     return i * scale, q * scale, loud[..., 0].astype(i.dtype)
 
