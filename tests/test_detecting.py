@@ -69,7 +69,9 @@ def test_other_counts_are_told_where_they_are(run: Path, tmp_path: Path):
     told = json.loads((run / "metrics.json").read_text())["detection"]
     assert set(told) == {"two", "none", "refused", "left_out"}
     for name, count in (("two", 40), ("none", 20)):
-        assert set(told[name]) == {"auroc", "interval", "detected", "usual", "same_days", "caught"}
+        assert set(told[name]) == {"auroc", "interval", "detected", "usual", "same_days", "caught"} | (
+            {"auroc_alone"} if name == "two" else set()
+        )
         assert (told[name]["detected"], told[name]["same_days"]) == (count, True)
         low, high = told[name]["interval"]
         assert low <= told[name]["auroc"] <= high
@@ -113,13 +115,15 @@ def test_loud_recordings_in_the_file_of_none_are_not_detected(tmp_path: Path):
     assert told["none"]["auroc"] < 0.8
 
 
+@pytest.mark.slow
 def test_the_real_recordings(powder_folder: Path, tmp_path: Path):
-    """Of none: at least 0.95, as asked. Of two: told from chance, though not reliably (`docs/TRAINING.md`)."""
+    """Of none: at least 0.95, as asked. Of two: told from chance, though not always (`docs/TRAINING.md`)."""
     told = learned(config_of(powder_folder, spacing_m=100.0), tmp_path)["detection"]
     assert (told["two"]["detected"], told["none"]["detected"]) == (346, 46)
     assert told["two"]["same_days"]
     assert told["none"]["same_days"]
     assert told["none"]["interval"][0] >= 0.95
     assert told["two"]["interval"][0] > 0.5
+    assert told["two"]["auroc"] > 0.8
     assert told["none"]["caught"] > 0.9
     assert told["refused"] < 0.1

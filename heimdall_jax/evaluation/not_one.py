@@ -1,19 +1,17 @@
-"""Does a recording hold exactly one transmitter? Log odds of two, and of none, from maps of what receivers read.
+"""Does a recording hold exactly one transmitter? Log odds of two, and of none, from what receivers that stand read.
 
-With reading y_r, mean m_rg and variance v_rg of a transmitter at place g, and a level p ~ N(0, s^2) common to all, the
-log-likelihood of a place is that of `models.radio_map`. A receiver's floor N_r is what it reads without any signal.
+Two: boosted trees learn to tell single recordings from sums of two. A sum has the powers of two recordings of one day
+and different chunks that the same receivers heard, added in watts over each receiver's floor, so that neither the day
+nor who heard tells it from them. The trees see each receiver's power over its floor, the largest ones in order, and how
+far these are below the largest. Transmissions last, so that recordings that follow each other are judged `together`.
 
-Two: the powers of places g and h add in watts over the floor, 10 log10(10^(m_rg / 10) + 10^(m_rh / 10) - N_r), at the
-variance of the stronger. `gain` is the log-likelihood of the best pair less that of the best place, where s is 1 dB;
-`level` is the mean of p at the best place where s is 3 dB, since two transmitters are stronger than one. Pairs are
-searched by turns: each place given the other.
-
-None: the third largest of y_r - N_r over the receivers that heard is small.
+None: the third largest power over the floor is small.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -21,43 +19,72 @@ from jaxtyping import Bool, Float64
 from numpy import ndarray
 
 from heimdall_jax.errors import DataError, explain
+from heimdall_jax.evaluation.calibration import chunks
 
 FLOOR_PERCENTILE, FEWEST_READINGS = 3.0, 20
 """The floor is that percentile of a receiver's readings of single transmitters, if there are so many."""
 FEWEST_RECEIVERS = 3
 """That heard, for a recording to be judged."""
-PAIR_SPREAD_DB, LEVEL_SPREAD_DB = 1.0, 3.0
-"""s of the gain, and of the level."""
-ROUNDS = 3
-"""Of the search for a pair: how often a place is sought to go with the last one found."""
-FAINTEST = 1e-12
-"""Least power of a transmitter over the floor, linear, where 1 is 0 dB."""
-TWO = (0.316, 0.319, -1.194)
-"""Log odds of two: weights of gain and level, and a constant. Logistic regression on sums of the powers of pairs of
-POWDER's single recordings against single ones, all of training and validation rows of its time split, by maps fitted
-without them."""
+SIGNAL_DB = 3.0
+"""Over the floor, for a reading to be of a signal that adds to another."""
+SUMS = 6
+"""Sums for each single recording, as many as its day has others for."""
+LARGEST = 9
+"""Powers that are also given in order."""
+WITHIN_S = 60.0
+"""Recordings that far apart or nearer are judged together."""
+ABSENT_DB = -50.0
+"""Stands for the power over its floor of a receiver that did not hear."""
+TREES = {"max_iter": 200, "learning_rate": 0.05, "min_samples_leaf": 60, "l2_regularization": 10.0}
+"""Chosen, like the numbers above, on left-out chunks of POWDER's rows that are not test rows of its time split."""
+SUREST = 0.002
+"""Added to both probabilities, so that no log odds are infinite."""
 NONE = (1.826, 7.006)
-"""Log odds of none: weight and constant, likewise, with each reading drawn from its receiver's lowest twentieth."""
-VALUES_AT_ONCE = 1_000_000
-"""Recordings times receivers times places: bounds the memory."""
-
-Readings = Float64[ndarray, "N F"]
-Heard = Bool[ndarray, "N F"]
+"""Log odds of none: weight of the third largest power over the floor and constant. Logistic regression on single
+recordings of those rows against ones with each reading drawn from its receiver's lowest twentieth."""
+DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, eq=False)
-class PowerMaps:
-    """What each of F receivers that stand still reads of a transmitter at each of G places.
+class Powers:
+    """What F receivers read in N recordings.
 
     Attributes:
-        mean_db_FG: Its mean.
-        variance_db2_FG: Its variance.
-        floor_db_F: What it reads of none.
+        rss_db_NF: Powers.
+        heard_NF: Which of them there are.
+        start_time_s_N: When, Unix time.
     """
 
-    mean_db_FG: Float64[ndarray, "F G"]
-    variance_db2_FG: Float64[ndarray, "F G"]
-    floor_db_F: Float64[ndarray, " F"]
+    rss_db_NF: Float64[ndarray, "N F"]
+    heard_NF: Bool[ndarray, "N F"]
+    start_time_s_N: Float64[ndarray, " N"]
+
+    def __getitem__(self, rows: ndarray | slice) -> Powers:
+        return Powers(self.rss_db_NF[rows], self.heard_NF[rows], self.start_time_s_N[rows])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Powers]) -> Powers:
+        """Recordings by the same receivers, one part after the other."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+    def of(self, receivers: Bool[ndarray, " F"]) -> Powers:
+        """What some of the receivers read."""
+        return Powers(self.rss_db_NF[:, receivers], self.heard_NF[:, receivers], self.start_time_s_N)
+
+    @property
+    def day_N(self) -> Float64[ndarray, " N"]:
+        """Number of each one's day."""
+        return day_of(self.start_time_s_N)
+
+    @property
+    def enough_N(self) -> Bool[ndarray, " N"]:
+        """Whether enough receivers heard for it to be judged."""
+        return self.heard_NF.sum(axis=1) >= FEWEST_RECEIVERS
+
+
+def day_of(start_time_s_N: Float64[ndarray, " N"]) -> Float64[ndarray, " N"]:
+    """Number (N,) of the day of each Unix time."""
+    return np.floor(start_time_s_N / DAY_S)
 
 
 class NotOne(NamedTuple):
@@ -72,68 +99,97 @@ class NotOne(NamedTuple):
         return np.logaddexp(self.two_N, self.none_N)
 
 
-def floors_db(rss_db_NF: Readings, heard_NF: Heard) -> Float64[ndarray, " F"]:
+def floors_db(singles: Powers) -> Float64[ndarray, " F"]:
     """The floor (F,) of each receiver in dB, from recordings of single transmitters; NaN where it heard too few."""
-    floor_db = np.full(rss_db_NF.shape[1], np.nan)
-    for receiver in np.flatnonzero(heard_NF.sum(axis=0) >= FEWEST_READINGS):
-        floor_db[receiver] = np.percentile(rss_db_NF[heard_NF[:, receiver], receiver], FLOOR_PERCENTILE)
+    floor_db = np.full(singles.rss_db_NF.shape[1], np.nan)
+    for receiver in np.flatnonzero(singles.heard_NF.sum(axis=0) >= FEWEST_READINGS):
+        heard = singles.heard_NF[:, receiver]
+        floor_db[receiver] = np.percentile(singles.rss_db_NF[heard, receiver], FLOOR_PERCENTILE)
     return floor_db
 
 
-def not_one(rss_db_NF: Readings, heard_NF: Heard, maps: PowerMaps) -> NotOne:
-    """Judge recordings by their powers in dB (N, F) at the receivers of `maps`, and which of them heard (N, F).
+def learn_not_one(singles: Powers, floor_db_F: Float64[ndarray, " F"]) -> Callable[[Powers], NotOne]:
+    """A judge of recordings by the same receivers.
+
+    The log odds of two that it gives are each recording's own: `together` makes them those of its minute.
+
+    Args:
+        singles: Recordings of single transmitters.
+        floor_db_F: Of each receiver.
 
     Raises:
-        DataError: A recording has too few receivers that heard.
+        DataError: No two of them can be summed; of the judge, a recording has too few receivers that heard.
     """
-    few = heard_NF.sum(axis=1) < FEWEST_RECEIVERS
-    if few.any():
-        got, cure = f"{int(few.sum())} of {len(few)} heard by fewer", "Leave them out, and count them."
-        raise DataError(explain("recordings", got=got, allowed=f"{FEWEST_RECEIVERS} receivers or more", cure=cure))
-    size = max(1, VALUES_AT_ONCE // maps.mean_db_FG.size)
-    parts = [slice(start, start + size) for start in range(0, max(1, len(rss_db_NF)), size)]
-    found = [gain_and_level(rss_db_NF[part], heard_NF[part], maps) for part in parts]
-    gain, level_db = (np.concatenate(each) for each in zip(*found, strict=True))
-    faint_db = -third_excess_db(rss_db_NF, heard_NF, maps)
-    return NotOne(TWO[0] * gain + TWO[1] * level_db + TWO[2], NONE[0] * faint_db + NONE[1])
+    from sklearn.ensemble import HistGradientBoostingClassifier  # slow to import
+    from threadpoolctl import threadpool_limits
+
+    singles, sums = singles[singles.enough_N], summed(singles, floor_db_F)
+    if not len(sums.day_N):
+        cure = "Give more recordings, five minutes or more apart, heard by the same receivers."
+        raise DataError(explain("single recordings to sum", got="no two of a day", allowed="pairs", cure=cure))
+    inputs = np.concatenate([features(each, floor_db_F) for each in (singles, sums)])
+    is_two = np.repeat([False, True], [len(singles.day_N), len(sums.day_N)])
+    trees = HistGradientBoostingClassifier(**TREES, class_weight="balanced", random_state=0)
+    with threadpool_limits(1, "openmp"):  # on busy cores its threads would wait for each other for minutes
+        trees.fit(inputs, is_two)
+
+    def judge(powers: Powers) -> NotOne:
+        few = ~powers.enough_N
+        if few.any():
+            got, cure = f"{int(few.sum())} of {len(few)} heard by fewer", "Leave them out, and count them."
+            raise DataError(explain("recordings", got=got, allowed=f"{FEWEST_RECEIVERS} receivers or more", cure=cure))
+        if not len(few):
+            return NotOne(np.zeros(0), np.zeros(0))
+        with threadpool_limits(1, "openmp"):
+            one_N, two_N = trees.predict_proba(features(powers, floor_db_F)).T
+        third_db = over_floor_db(powers, floor_db_F)[:, -3]
+        return NotOne(np.log(two_N + SUREST) - np.log(one_N + SUREST), NONE[1] - NONE[0] * third_db)
+
+    return judge
 
 
-def third_excess_db(rss_db_NF: Readings, heard_NF: Heard, maps: PowerMaps) -> Float64[ndarray, " N"]:
-    """Third largest power over the floor (N,) in dB of the receivers that heard, which are three or more."""
-    return np.sort(np.where(heard_NF, rss_db_NF - maps.floor_db_F, -np.inf), axis=1)[:, -3]
+def summed(singles: Powers, floor_db_F: Float64[ndarray, " F"], *, seed: int = 0) -> Powers:
+    """Recordings of two: `SUMS` for each that can be judged, whose time they have, less pairs of one chunk."""
+    singles = singles[singles.enough_N]
+    kind = np.concatenate([singles.heard_NF, singles.day_N[:, None]], axis=1)
+    kind_N, chunk_N = np.unique(kind, axis=0, return_inverse=True)[1].reshape(-1), chunks(singles.start_time_s_N)
+    rng, firsts, seconds = np.random.default_rng(seed), [], []
+    for number in range(kind_N.max(initial=-1) + 1):
+        first = np.repeat(np.flatnonzero(kind_N == number), SUMS)
+        second = rng.choice(first, len(first))
+        apart = chunk_N[first] != chunk_N[second]
+        firsts.append(first[apart])
+        seconds.append(second[apart])
+    first, second = (np.concatenate([np.zeros(0, np.int64), *rows]) for rows in (firsts, seconds))
+    both = singles[first]
+    rss_db = _added(both.rss_db_NF, singles.rss_db_NF[second], floor_db_F)
+    return Powers(np.where(both.heard_NF, rss_db, 0.0), both.heard_NF, both.start_time_s_N)
 
 
-def gain_and_level(
-    rss_db_BF: Float64[ndarray, "B F"], heard_BF: Bool[ndarray, "B F"], maps: PowerMaps
-) -> tuple[Float64[ndarray, " B"], Float64[ndarray, " B"]]:
-    """Nats (B,) that the best pair of places gains over the best place, and that place's level (B,) in dB."""
-    floor = 10 ** (maps.floor_db_F / 10)[:, None]
-    sent = np.maximum(10 ** (maps.mean_db_FG / 10) - floor, FAINTEST)
-    readings, variance = (rss_db_BF[..., None], heard_BF[..., None]), maps.variance_db2_FG[None]
-    place, _, level_db = _best_place(*readings, maps.mean_db_FG[None], variance, LEVEL_SPREAD_DB)
-    _, alone, _ = _best_place(*readings, 10 * np.log10(sent + floor)[None], variance, PAIR_SPREAD_DB)
-    together = np.full(len(rss_db_BF), -np.inf)
-    for _ in range(ROUNDS):
-        first, first_db2 = sent[:, place].T[..., None], maps.variance_db2_FG[:, place].T[..., None]
-        mean_db = 10 * np.log10(first + sent + floor)
-        place, log_fit, _ = _best_place(*readings, mean_db, np.where(first > sent, first_db2, variance), PAIR_SPREAD_DB)
-        together = np.maximum(together, log_fit)
-    return together - alone, level_db
+def _added(one_db: np.ndarray, other_db: np.ndarray, floor_db: np.ndarray) -> np.ndarray:
+    """Readings of two transmitters from those of each; where only one is a signal its own, where none is the first."""
+    power = 10 ** (one_db / 10) + 10 ** (other_db / 10) - 10 ** (floor_db / 10)
+    signal, other_signal = one_db > floor_db + SIGNAL_DB, other_db > floor_db + SIGNAL_DB
+    summed_db = 10 * np.log10(np.where(signal & other_signal, power, 1.0))
+    return np.select([signal & other_signal, other_signal], [summed_db, other_db], one_db)
 
 
-def _best_place(
-    rss_db: np.ndarray, heard: np.ndarray, mean_db: np.ndarray, variance_db2: np.ndarray, spread_db: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Index, log-likelihood and mean level (B,) of the best of G places.
+def over_floor_db(powers: Powers, floor_db_F: Float64[ndarray, " F"]) -> Float64[ndarray, "N F"]:
+    """Powers over the floors (N, F) in dB, the largest last."""
+    return np.sort(np.where(powers.heard_NF, powers.rss_db_NF - floor_db_F, ABSENT_DB), axis=1)
 
-    Readings are (B, F, 1), maps (B or 1, F, G).
-    """
-    precision = heard / variance_db2
-    left_db = rss_db - mean_db
-    pull = precision * left_db
-    total, pulled, scatter = precision.sum(axis=1), pull.sum(axis=1), (pull * left_db).sum(axis=1)
-    spreads = np.where(heard, np.log(variance_db2), 0.0).sum(axis=1)
-    widened = 1 + spread_db**2 * total
-    log_fit = -0.5 * (spreads + np.log(widened) + scatter - spread_db**2 * pulled**2 / widened)
-    best, rows = log_fit.argmax(axis=1), np.arange(len(log_fit))
-    return best, log_fit[rows, best], (spread_db**2 * pulled / widened)[rows, best]
+
+def features(powers: Powers, floor_db_F: Float64[ndarray, " F"]) -> Float64[ndarray, "N I"]:
+    """What the trees see: powers over the floors, the largest in order, and how far below the largest these are."""
+    over_db = np.where(powers.heard_NF, powers.rss_db_NF - floor_db_F, ABSENT_DB)
+    largest_db = over_floor_db(powers, floor_db_F)[:, ::-1][:, :LARGEST]
+    return np.concatenate([over_db, largest_db, largest_db - largest_db[:, :1]], axis=1)
+
+
+def together(log_odds_N: Float64[ndarray, " N"], start_time_s_N: Float64[ndarray, " N"]) -> Float64[ndarray, " N"]:
+    """Means (N,) of log odds over the recordings within `WITHIN_S` of each."""
+    order = np.argsort(start_time_s_N)
+    time_s, total = start_time_s_N[order], np.concatenate([[0.0], np.cumsum(log_odds_N[order])])
+    first = np.searchsorted(time_s, start_time_s_N - WITHIN_S, "left")
+    last = np.searchsorted(time_s, start_time_s_N + WITHIN_S, "right")
+    return (total[last] - total[first]) / (last - first)
