@@ -2,8 +2,9 @@
 
 Two: boosted trees learn to tell single recordings from sums of two. A sum has the powers of two recordings of one day
 and different chunks that the same receivers heard, added in watts over each receiver's floor, so that neither the day
-nor who heard tells it from them. The trees see each receiver's power over its floor, the largest ones in order, and how
-far these are below the largest. Transmissions last, so that recordings that follow each other are judged `together`.
+nor who heard tells it from them. The trees see each receiver's power over its floor, the largest ones in order, how far
+these are below the largest, and the differences of receivers. Transmissions last, so that recordings that follow each
+other are judged `together`.
 
 None: the third largest power over the floor is small.
 """
@@ -35,7 +36,7 @@ WITHIN_S = 60.0
 """Recordings that far apart or nearer are judged together."""
 ABSENT_DB = -50.0
 """Stands for the power over its floor of a receiver that did not hear."""
-TREES = {"max_iter": 200, "learning_rate": 0.05, "min_samples_leaf": 60, "l2_regularization": 10.0}
+TREES = {"max_iter": 200, "learning_rate": 0.05, "min_samples_leaf": 60, "l2_regularization": 10.0, "max_features": 0.1}
 """Chosen, like the numbers above, on left-out chunks of POWDER's rows that are not test rows of its time split."""
 SUREST = 0.002
 """Added to both probabilities, so that no log odds are infinite."""
@@ -129,7 +130,8 @@ def learn_not_one(singles: Powers, floor_db_F: Float64[ndarray, " F"]) -> Callab
         raise DataError(explain("single recordings to sum", got="no two of a day", allowed="pairs", cure=cure))
     inputs = np.concatenate([features(each, floor_db_F) for each in (singles, sums)])
     is_two = np.repeat([False, True], [len(singles.day_N), len(sums.day_N)])
-    trees = HistGradientBoostingClassifier(**TREES, class_weight="balanced", random_state=0)
+    log_prior = np.log(len(sums.day_N) / len(singles.day_N))
+    trees = HistGradientBoostingClassifier(**TREES, random_state=0)
     with threadpool_limits(1, "openmp"):  # on busy cores its threads would wait for each other for minutes
         trees.fit(inputs, is_two)
 
@@ -143,7 +145,8 @@ def learn_not_one(singles: Powers, floor_db_F: Float64[ndarray, " F"]) -> Callab
         with threadpool_limits(1, "openmp"):
             one_N, two_N = trees.predict_proba(features(powers, floor_db_F)).T
         third_db = over_floor_db(powers, floor_db_F)[:, -3]
-        return NotOne(np.log(two_N + SUREST) - np.log(one_N + SUREST), NONE[1] - NONE[0] * third_db)
+        log_odds = np.log(two_N + SUREST) - np.log(one_N + SUREST)
+        return NotOne(log_odds - log_prior, NONE[1] - NONE[0] * third_db)
 
     return judge
 
@@ -180,10 +183,13 @@ def over_floor_db(powers: Powers, floor_db_F: Float64[ndarray, " F"]) -> Float64
 
 
 def features(powers: Powers, floor_db_F: Float64[ndarray, " F"]) -> Float64[ndarray, "N I"]:
-    """What the trees see: powers over the floors, the largest in order, and how far below the largest these are."""
+    """What the trees see: powers over floors, the largest in order and how far below the first, all differences."""
     over_db = np.where(powers.heard_NF, powers.rss_db_NF - floor_db_F, ABSENT_DB)
     largest_db = over_floor_db(powers, floor_db_F)[:, ::-1][:, :LARGEST]
-    return np.concatenate([over_db, largest_db, largest_db - largest_db[:, :1]], axis=1)
+    one, other = np.triu_indices(len(floor_db_F), 1)
+    both = powers.heard_NF[:, one] & powers.heard_NF[:, other]
+    differences_db = np.where(both, over_db[:, one] - over_db[:, other], ABSENT_DB)
+    return np.concatenate([over_db, largest_db, largest_db - largest_db[:, :1], differences_db], axis=1)
 
 
 def together(log_odds_N: Float64[ndarray, " N"], start_time_s_N: Float64[ndarray, " N"]) -> Float64[ndarray, " N"]:

@@ -95,11 +95,11 @@ def test_a_sum_adds_what_is_over_the_floor():
         np.testing.assert_allclose(found, np.tile([added_db, -80.0, -70.0, noise_db], (len(found), 1)))
 
 
-def test_features_are_powers_over_floors_and_their_order():
+def test_features_are_powers_over_floors_their_order_and_differences():
     powers = Powers(np.array([[-90.0, -70.0, 0.0]]), np.array([[True, True, False]]), np.zeros(1))
     over = [5.0, 20.0, ABSENT_DB]
     largest = [20.0, 5.0, ABSENT_DB]
-    expected = [*over, *largest, 0.0, -15.0, ABSENT_DB - 20]
+    expected = [*over, *largest, 0.0, -15.0, ABSENT_DB - 20, -15.0, ABSENT_DB, ABSENT_DB]
     np.testing.assert_array_equal(features(powers, np.array([-95.0, -90.0, -95.0])), [expected])
 
 
