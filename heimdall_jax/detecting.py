@@ -60,10 +60,9 @@ def measure_detection(run: Run, asked: Config, data: Data, *, own: Data) -> dict
             source = read_powder(file, min_receivers=asked.data.min_receivers, transmitters=COUNTS[name])
             place = {"origin_deg": run.domain.origin_deg, "rows": source.receivers, "known": run.domain.receivers}
             every[name] = _powers(HeimdallDataset(source, **place), identities)
-    judged = _judged(learn_not_one(singles, floor_db), every)
-    if not len(judged["usual"].day):
+    judged, threshold = _judged(learn_not_one(singles, floor_db), every), _threshold(singles, place_m, floor_db)
+    if threshold is None or not len(judged["usual"].day):
         return {}
-    threshold = _threshold(singles, place_m, floor_db)
     above = {name: float((each.odds.either_N > threshold).mean()) for name, each in judged.items() if len(each.day)}
     left_out = sum(len(every[name].day_N) - len(each.day) for name, each in judged.items())
     told: dict[str, Any] = {"refused": above.pop("usual"), "left_out": left_out}
@@ -113,14 +112,18 @@ def _detected(name: str, found: _Judged, usual: _Judged) -> dict[str, Any]:
     return told
 
 
-def _threshold(singles: Powers, place_m: np.ndarray, floor_db: np.ndarray) -> float:
-    """Log odds of either that `FALSE_ALARMS` of the single recordings exceed, each judged without its chunk."""
-    either = []
+def _threshold(singles: Powers, place_m: np.ndarray, floor_db: np.ndarray) -> float | None:
+    """Log odds of either that `FALSE_ALARMS` of the single recordings exceed, each judged without its chunk.
+
+    None: without the chunk of any there are no sums.
+    """
+    either = [np.zeros(0)]
     for left in folds(singles.start_time_s_N, place_m, "time", count=FOLDS):
         if left.any() and len(summed(singles[~left], floor_db).day_N):
             (held,) = _judged(learn_not_one(singles[~left], floor_db), {"held": singles[left]}).values()
             either.append(held.odds.either_N)
-    return float(np.quantile(np.concatenate(either), 1 - FALSE_ALARMS))
+    either_N = np.concatenate(either)
+    return float(np.quantile(either_N, 1 - FALSE_ALARMS)) if len(either_N) else None
 
 
 def _singles(net: RadioMapNet, own: Data) -> tuple[Powers, np.ndarray, np.ndarray, np.ndarray]:

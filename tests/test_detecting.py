@@ -12,7 +12,8 @@ from rich.console import Console
 from heimdall_jax import config as configs
 from heimdall_jax.config import Config, DataConfig, ModelConfig, RadioMapConfig, TrackingConfig
 from heimdall_jax.datasets import load_data
-from heimdall_jax.detecting import measure_detection
+from heimdall_jax.detecting import _threshold, measure_detection
+from heimdall_jax.evaluation.not_one import Powers
 from heimdall_jax.mapping import fill_map
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.pipeline import evaluate, train
@@ -113,6 +114,17 @@ def test_loud_recordings_in_the_file_of_none_are_not_detected(tmp_path: Path):
     file.write_text(json.dumps(records))
     told = learned(config_of(folder, spacing_m=100.0), tmp_path)["detection"]
     assert told["none"]["auroc"] < 0.8
+
+
+def test_a_threshold_needs_three_chunks_of_a_day():
+    """Without one of two there is nothing to sum."""
+    rng = np.random.default_rng(0)
+    for minutes, found in ((9.5, False), (29.5, True)):
+        start_time_s = np.arange(0.0, 60.0 * minutes, 30.0)
+        rss_db = rng.uniform(-90, -60, (len(start_time_s), 4))
+        singles = Powers(rss_db, np.ones(rss_db.shape, bool), start_time_s)
+        threshold = _threshold(singles, np.zeros((len(rss_db), 2)), np.full(4, -95.0))
+        assert (threshold is not None) == found
 
 
 @pytest.mark.slow
