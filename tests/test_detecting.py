@@ -65,6 +65,8 @@ def test_other_counts_are_told_where_they_are(run: Path, tmp_path: Path):
     text = said(run)
     assert "two transmitters" in text
     assert "no transmitter" not in text
+    alone = json.loads((run / "metrics.json").read_text())["detection"]["two"]["auroc_alone"]
+    assert f"each alone: {alone:.3f}" in " ".join(text.split())
     write_no_tx_like(data)
     text = said(run, report=True)
     told = json.loads((run / "metrics.json").read_text())["detection"]

@@ -124,7 +124,10 @@ def detection_note(found: Mapping[str, Any]) -> str:
     left = (
         f" {found['left_out']:,} recordings that too few receivers heard are not judged." if found["left_out"] else ""
     )
-    return f"Caught at a threshold that refuses {found['refused']:.1%} of the single test recordings.{left}"
+    alone = (
+        f" Two are judged with their minute; each alone: {found['two']['auroc_alone']:.3f}." if "two" in found else ""
+    )
+    return f"Caught at a threshold that refuses {found['refused']:.1%} of the single test recordings.{alone}{left}"
 
 
 def _ratio(row: Mapping[str, Any]) -> str:
