@@ -188,6 +188,7 @@ def test_detections_are_told_with_what_is_unsure_of_them():
     arrays, more = made_up()
     two = {"auroc": 0.7, "interval": [0.55, 0.85], "detected": 346, "usual": 202, "same_days": True, "caught": 0.15}
     none = {"auroc": 0.99, "interval": None, "detected": 46, "usual": 9, "same_days": False, "caught": 0.98}
+    two["auroc_alone"] = 0.654
     told = {"two": two, "none": none, "refused": 0.027, "left_out": 4}
     lines = shown(summarize(*arrays, **more) | {"detection": told}, {}).splitlines()
     (line,) = [line for line in lines if "two transmitters" in line]
@@ -195,7 +196,8 @@ def test_detections_are_told_with_what_is_unsure_of_them():
     (line,) = [line for line in lines if "no transmitter" in line]
     assert [cell.strip() for cell in line.strip("│").split("│")][1:] == ["0.990", "", "46", "9, other days", "98%"]
     text = " ".join(" ".join(lines).split())
-    assert "refuses 2.7% of the single test recordings. 4 recordings that too few receivers heard" in text
+    assert "refuses 2.7% of the single test recordings. Two are judged with their minute; each alone: 0.654." in text
+    assert "each alone: 0.654. 4 recordings that too few receivers heard" in text
 
 
 def test_the_closing_table_without_options():
