@@ -33,11 +33,11 @@ SUMS = 6
 LARGEST = 9
 """Powers that are also given in order."""
 WITHIN_S = 60.0
-"""Recordings that far apart or nearer are judged together."""
+"""Recordings that far apart or nearer are judged together: set by hand, as made-up sums never change with time."""
 ABSENT_DB = -50.0
 """Stands for the power over its floor of a receiver that did not hear."""
 TREES = {"max_iter": 200, "learning_rate": 0.05, "min_samples_leaf": 60, "l2_regularization": 10.0, "max_features": 0.1}
-"""Chosen, like the numbers above, on left-out chunks of POWDER's rows that are not test rows of its time split."""
+"""Leaves, their penalty and shares of inputs are of several tried on left-out chunks of POWDER (`docs/accuracy.md`)."""
 SUREST = 0.002
 """Added to both probabilities, so that no log odds are infinite."""
 NONE = (1.826, 7.006)
@@ -144,7 +144,7 @@ def learn_not_one(singles: Powers, floor_db_F: Float64[ndarray, " F"]) -> Callab
             return NotOne(np.zeros(0), np.zeros(0))
         with threadpool_limits(1, "openmp"):
             one_N, two_N = trees.predict_proba(features(powers, floor_db_F)).T
-        third_db = over_floor_db(powers, floor_db_F)[:, -3]
+        third_db = sorted_over_floor_db(powers, floor_db_F)[:, -3]
         log_odds = np.log(two_N + SUREST) - np.log(one_N + SUREST)
         return NotOne(log_odds - log_prior, NONE[1] - NONE[0] * third_db)
 
@@ -177,7 +177,7 @@ def _added(one_db: np.ndarray, other_db: np.ndarray, floor_db: np.ndarray) -> np
     return np.select([signal & other_signal, other_signal], [summed_db, other_db], one_db)
 
 
-def over_floor_db(powers: Powers, floor_db_F: Float64[ndarray, " F"]) -> Float64[ndarray, "N F"]:
+def sorted_over_floor_db(powers: Powers, floor_db_F: Float64[ndarray, " F"]) -> Float64[ndarray, "N F"]:
     """Powers over the floors (N, F) in dB, the largest last."""
     return np.sort(np.where(powers.heard_NF, powers.rss_db_NF - floor_db_F, ABSENT_DB), axis=1)
 
@@ -185,7 +185,7 @@ def over_floor_db(powers: Powers, floor_db_F: Float64[ndarray, " F"]) -> Float64
 def features(powers: Powers, floor_db_F: Float64[ndarray, " F"]) -> Float64[ndarray, "N I"]:
     """What the trees see: powers over floors, the largest in order and how far below the first, all differences."""
     over_db = np.where(powers.heard_NF, powers.rss_db_NF - floor_db_F, ABSENT_DB)
-    largest_db = over_floor_db(powers, floor_db_F)[:, ::-1][:, :LARGEST]
+    largest_db = sorted_over_floor_db(powers, floor_db_F)[:, ::-1][:, :LARGEST]
     one, other = np.triu_indices(len(floor_db_F), 1)
     both = powers.heard_NF[:, one] & powers.heard_NF[:, other]
     differences_db = np.where(both, over_db[:, one] - over_db[:, other], ABSENT_DB)
