@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 OURS = "heimdall_jax"
 """Name of our own contestant in every race."""
 WARM_UPS = 2
+PAUSE_S = 0.2
+"""Before each turn: threads of the one before may spin on a core for that long, and slow down whoever comes next."""
 
 
 class Timing(NamedTuple):
@@ -53,13 +55,20 @@ class Result:
 
 
 def race(works: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, list[float]]:
-    """Seconds (repeats) of each; a work must end only when its result is there."""
+    """Seconds (repeats) of each; a work must end only when its result is there.
+
+    A turn is a pause, the work once untimed, so that it finds its own data in the caches, and the work. Who runs alone
+    has no turns.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
         for _ in range(WARM_UPS):
             work()
     for _ in range(repeats):
         for name, work in works.items():
+            if len(works) > 1:
+                time.sleep(PAUSE_S)
+                work()
             start = time.perf_counter()
             work()
             seconds[name].append(time.perf_counter() - start)

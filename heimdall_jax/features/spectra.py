@@ -27,6 +27,8 @@ from heimdall_jax.features.chunks import all_frames, over_frames
 from heimdall_jax.features.dft import Backend, frame_power, power_bins
 from heimdall_jax.features.mel import mel_bank, warn_if_empty
 
+BINS_OF_A_GROUP = 256
+"""On average; smaller products of bins and bands cost more than the zeros they leave out."""
 LOWEST_FLOOR_DB = -370.0
 """Below it float32 has no normal numbers, and the logarithm's gradient overflows."""
 
@@ -152,9 +154,11 @@ def _scaled_bank(config: FeatureConfig, backend: Backend) -> ndarray:
 
 
 def _weighted(power: Array, bank: ndarray, sided: str) -> Array:
-    """Bands (..., M) of powers (..., F); each side of a two-sided bank meets its own bins only."""
+    """Bands (..., M) of powers (..., F); bands that lie side by side meet the bins between their ends only."""
+    sides = 2 if sided == "two" else 1
+    groups = max(1, bank.shape[1] // (sides * BINS_OF_A_GROUP))
     found = []
-    for rows in np.split(bank, 2 if sided == "two" else 1):
+    for rows in (group for side in np.split(bank, sides) for group in np.array_split(side, min(groups, len(side)))):
         bins = np.flatnonzero(rows.any(axis=0))
         first, stop = (int(bins[0]), int(bins[-1]) + 1) if len(bins) else (0, 1)
         weights = jnp.asarray(rows[:, first:stop].T, power.dtype)

@@ -12,11 +12,19 @@ from heimdall_jax.benchmarks.table import speed_table, speed_tree
 SECONDS = {OURS: [1.0, 2.0, 10.0], "peer": [2.0, 3.0, 40.0]}
 
 
-def test_contestants_take_turns_after_they_are_warm():
+def test_contestants_take_turns_after_they_are_warm(monkeypatch):
     order = []
+    monkeypatch.setattr(races.time, "sleep", lambda seconds: order.append("-"))
     seconds = race({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=3)
-    assert "".join(order) == "aabb" + "ab" * 3
+    assert "".join(order) == "aabb" + "-aa-bb" * 3
     assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
+
+
+def test_who_runs_alone_does_not_wait_for_others(monkeypatch):
+    order = []
+    monkeypatch.setattr(races.time, "sleep", lambda seconds: order.append("-"))
+    race({"a": lambda: order.append("a")}, repeats=3)
+    assert "".join(order) == "aa" + "aaa"
 
 
 def test_time_is_that_of_the_work(monkeypatch):
