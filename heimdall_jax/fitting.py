@@ -104,9 +104,8 @@ def fit_model(
         state, progress = _last(checkpoints, trainer)
         if int(state.step) < fit.total_steps:
             tell("compiling")
-        history = _history(out, int(state.step), fit, training.batch_size)
-        if hosts is not None:
             _compile(fit, state, next(batches_of(config, validation, trainer.rows)), hosts)
+        history = _history(out, int(state.step), fit, training.batch_size)
         loop = Loop(
             trainer=trainer,
             batches=lambda start: iterate(fit.batches, start, training.prefetch),
@@ -158,10 +157,12 @@ def _measure(
     history.costs(*costs)
 
 
-def _compile(fit: Fit, state: TrainState, evaluated: Sample, hosts: Hosts) -> None:
-    """Before the first step, and wait for all: they then come to their first sum at once."""
+def _compile(fit: Fit, state: TrainState, evaluated: Sample, hosts: Hosts | None) -> None:
+    """Before the first step; of several processes each waits for all, that they come to their first sum at once."""
     fit.trainer.compile(state, next(iterate(fit.batches, 0, 0)), evaluated)
-    hosts.meet("compiled")
+    trim()
+    if hosts is not None:
+        hosts.meet("compiled")
 
 
 def _last(checkpoints: Checkpoints, trainer: Trainer) -> tuple[TrainState, Progress]:

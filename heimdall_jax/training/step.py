@@ -6,6 +6,7 @@ import functools
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -152,10 +153,17 @@ class Trainer:
         return cost(self.step.lower(state, batch).compile())
 
     def compile(self, state: TrainState, train: Sample, validation: Sample) -> None:
-        """Make the programs that the loop calls, from one batch of each kind."""
-        self.step.lower(state, self.place(train)).compile()
-        with self._precision():
-            self._forward.lower(state, self.place(validation), 0).compile()
+        """Make the programs that the loop calls, from one batch of each kind.
+
+        The second is traced while the first compiles or is read from a cache; two compiling at once would need the
+        memory of both.
+        """
+        step = self.step.lower(state, self.place(train))
+        with ThreadPoolExecutor(1) as thread, self._precision():
+            compiling = thread.submit(step.compile)
+            forward = self._forward.lower(state, self.place(validation), 0)
+            compiling.result()
+            forward.compile()
 
     def learning_rate(self, step: int) -> float:
         """Of a step."""
