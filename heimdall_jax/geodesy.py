@@ -91,21 +91,23 @@ def local_to_degrees(position_m: Any, origin_deg: tuple[float, float], xp: Modul
     Solves for the height above the tangent plane at which the point lies on the ellipsoid (a quadratic), so
     it inverts `degrees_to_local` exactly. Use float64: a float32 step at 45 degrees is 0.42 m.
     """
-    axes = local_axes(origin_deg)
-    origin_ecef = degrees_to_ecef(np.asarray(origin_deg, np.float64))
+    # Turned about the Earth's axis until the origin lies on the first meridian; no angle is then near a half turn.
+    there = (origin_deg[0], 0.0)
+    axes, origin_ecef = local_axes(there), degrees_to_ecef(np.asarray(there, np.float64))
     squash = np.array([1.0, 1.0, 1 / (1 - ECCENTRICITY_SQUARED)])
     a = float(axes[2] @ (axes[2] * squash))
     same_rank = (None,) * (position_m.ndim - 1)  # jax.numpy may be told not to add axes by itself
-    up, squash = axes[2][same_rank], squash[same_rank]
     point = origin_ecef[same_rank] + position_m @ axes[:2]
-    half_b = xp.sum(point * (up * squash), axis=-1)
-    c = xp.sum(point * point * squash, axis=-1) - SEMI_MAJOR_M**2
-    height = (xp.sqrt(half_b**2 - a * c) - half_b) / a
-    ground = point + height[..., None] * up
-    horizontal = xp.sqrt(ground[..., 0] ** 2 + ground[..., 1] ** 2)
-    across = xp.stack([ground[..., 2], ground[..., 1]], axis=-1)
-    along = xp.stack([(1 - ECCENTRICITY_SQUARED) * horizontal, ground[..., 0]], axis=-1)
-    return xp.rad2deg(xp.arctan2(across, along))  # of both angles at once: half the operators of an exported model
+    # Products and whole columns, and both angles at once: half the operators of an exported model.
+    half_b = point @ (axes[2] * squash)[:, None]
+    c = (point * point) @ squash[:, None] - SEMI_MAJOR_M**2
+    height = (xp.sqrt(half_b * half_b - a * c) - half_b) / a
+    ground = point + height * axes[2][same_rank]
+    x, y, z = (ground[..., axis : axis + 1] for axis in range(3))
+    horizontal = (1 - ECCENTRICITY_SQUARED) * xp.sqrt(x * x + y * y)
+    across, along = xp.concatenate([z, y], axis=-1), xp.concatenate([horizontal, x], axis=-1)
+    turns = xp.arctan2(across, along) * (0.5 / math.pi) + np.array([0.0, origin_deg[1] / 360])[same_rank]
+    return 360 * (turns - xp.round(turns))
 
 
 def ground_height_m(position_m: Any, origin_deg: tuple[float, float], xp: ModuleType = np) -> Any:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from onnx import GraphProto, NodeProto, helper, numpy_helper
+from numpy import ndarray
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
+from heimdall_jax.export.shapes import Shapes, infer
 from heimdall_jax.export.simplify import remove_unused
 
 CHAIN = ("Transpose", "Reshape", "Gemm")
@@ -26,6 +29,10 @@ def fold_batch_norms(graph: GraphProto) -> None:
     renamed: dict[str, str] = {}
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
+        turn = makers.get(node.input[0]) if node.op_type == "Transpose" else None
+        if turn is not None and turn.op_type == "Transpose" and _is_back(node, turn):
+            renamed[node.output[0]] = turn.input[0]  # a batch norm stood between the two
+            continue
         product = _product_before(node, makers, readers)
         if product is None:
             nodes.append(node)
@@ -80,6 +87,110 @@ def fold_paddings(graph: GraphProto) -> None:
     remove_unused(graph)
 
 
+def gather_patches(proto: ModelProto) -> None:
+    """Let one gathering find the patches that a product takes, where each tap's slice did; the same numbers.
+
+    `models.convolution` slices an image, each slice one pixel wide, and joins the slices by channels.
+    """
+    graph = proto.graph
+    known = Shapes(_inferred(proto))
+    makers = {name: node for node in graph.node for name in node.output}
+    readers = Counter(name for node in graph.node for name in node.input)
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        joined = makers.get(node.input[0]) if node.op_type == "Reshape" else None
+        patches = None
+        if joined is not None and joined.op_type == "Concat" and readers[node.input[0]] == 1:
+            patches = _patches([makers.get(name) for name in joined.input], _attributes(joined)["axis"], known)
+        width = 0 if patches is None else patches.shape[2] * patches.pixels.shape[1]
+        if patches is None or known.of.get(node.output[0], ())[1:] != (width,):
+            nodes.append(node)
+            continue
+        name, read = node.output[0], patches.image
+        rows = np.asarray((-1, width))
+        steps = [("Reshape", np.asarray(patches.shape), {})] if patches.wide else []
+        steps += [("Gather", patches.pixels, {"axis": 1}), ("Reshape", rows, {})]
+        for number, (kind, values, settings) in enumerate(steps, 1):
+            given, result = f"{name}/{number}/with", name if number == len(steps) else f"{name}/{number}"
+            graph.initializer.append(numpy_helper.from_array(values, given))
+            nodes.append(helper.make_node(kind, [read, given], [result], name=result, **settings))
+            read = result
+    del graph.node[:]
+    graph.node.extend(nodes)
+    remove_unused(graph)
+
+
+def reshape_later(proto: ModelProto) -> None:
+    """Rectify and add what products give before it is reshaped; the same numbers.
+
+    ONNX Runtime rectifies within a product, but not behind a reshape.
+    """
+    graph = proto.graph
+    known = Shapes(_inferred(proto))
+    makers = {name: node for node in graph.node for name in node.output}
+    readers = Counter(name for node in graph.node for name in node.input)
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        before = [makers.get(name) for name in node.input]
+        nodes.append(node)
+        if node.op_type not in ("Relu", "Add") or any(each is None or each.op_type != "Reshape" for each in before):
+            continue
+        flat = [each.input[0] for each in before if each is not None]
+        targets = {each.input[1] for each in before if each is not None}
+        widths = {known.of.get(name, ())[1:] for name in flat}
+        alone = any(readers[name] == 1 for name in node.input)
+        if not alone or len(targets) > 1 or len(widths) > 1 or any(len(known.of.get(name, ())) != 2 for name in flat):
+            continue
+        name = node.output[0]
+        node.input[:], node.output[0] = flat, f"{name}/flat"
+        nodes.append(helper.make_node("Reshape", [f"{name}/flat", targets.pop()], [name], name=f"{name}/shaped"))
+        makers[name] = nodes[-1]
+        known.of[f"{name}/flat"] = known.of[flat[0]]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    remove_unused(graph)
+
+
+class _Patches(NamedTuple):
+    """Pixels (rows out, taps) of an image of (0, pixels, channels), 0 for as it was, and whether rows have several."""
+
+    image: str
+    shape: tuple[int, int, int]
+    wide: bool
+    pixels: ndarray
+
+
+def _patches(slices: Sequence[NodeProto | None], axis: int, known: Shapes) -> _Patches | None:
+    """What slices read that are joined along an axis; None if they are no columns of one image, cut alike."""
+    plain = [node for node in slices if node is not None and node.op_type == "Slice" and len(node.input) == 5]
+    images = {node.input[0] for node in plain}
+    image = images.pop() if len(images) == 1 else ""
+    shape = [size for size in known.of.get(image, ())[1:] if isinstance(size, int)]
+    if len(plain) < len(slices) or len(shape) != 3 or axis % 4 != 3:
+        return None
+    height, width, channels = shape
+    pixels = []
+    for node in plain:
+        cuts = [known.contents.get(name, ("",)) for name in node.input[1:]]
+        seen = np.arange(height * width).reshape(1, height, width, 1)
+        for cut in zip(*cuts, strict=True):
+            start, stop, along, step = (size if isinstance(size, int) else -1 for size in cut)
+            seen = seen[(slice(None),) * along + (slice(start, stop, step),)] if along in (1, 2) else seen[:0]
+        if seen.shape != (1, seen.size, 1, 1):
+            return None
+        pixels.append(seen.ravel())
+    if len({len(rows) for rows in pixels}) != 1:
+        return None
+    return _Patches(image, (0, height * width, channels), width > 1, np.stack(pixels, axis=1))
+
+
+def _inferred(proto: ModelProto) -> GraphProto:
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    infer(copy)
+    return copy.graph
+
+
 def _product_before(node: NodeProto, makers: dict[str, NodeProto], readers: Counter[str]) -> NodeProto | None:
     """The product, without a bias, whose columns alone a batch norm scales; None where there is none."""
     if node.op_type != "BatchNormalization":
@@ -91,6 +202,11 @@ def _product_before(node: NodeProto, makers: dict[str, NodeProto], readers: Coun
         node = before
     plain = {"alpha": 1.0, "beta": 0.0, "transA": 0, "transB": 0}
     return node if plain == plain | _attributes(node) else None
+
+
+def _is_back(node: NodeProto, turn: NodeProto) -> bool:
+    """Whether a transpose undoes another."""
+    return [_attributes(turn)["perm"][axis] for axis in _attributes(node)["perm"]] == sorted(_attributes(turn)["perm"])
 
 
 def _attributes(node: NodeProto) -> dict[str, Any]:

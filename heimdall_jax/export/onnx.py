@@ -29,7 +29,7 @@ from heimdall_jax import geodesy
 from heimdall_jax.errors import ExportError, explain
 from heimdall_jax.export.bundle import write_atomically
 from heimdall_jax.export.double import narrow_constants, open_doors, use_known_operators
-from heimdall_jax.export.folding import fold_batch_norms, fold_paddings
+from heimdall_jax.export.folding import fold_batch_norms, fold_paddings, gather_patches, reshape_later
 from heimdall_jax.export.signature import (
     COVARIANCE_M2,
     MASKS,
@@ -42,6 +42,8 @@ from heimdall_jax.export.simplify import simplify
 from heimdall_jax.models.prediction import precision_of, predict, predicts_in_double
 from heimdall_jax.types import Domain
 
+LARGEST, LEAST = 1e7, 1e-100
+"""Of the tangent of half an angle, and of what it is divided by: numbers that are no NaN also at the poles."""
 OPSET = 23
 """ONNX operator set of every exported graph."""
 
@@ -100,6 +102,8 @@ def build_graph(
     fold_batch_norms(proto.graph)
     simplify(proto, _free_sizes(inputs))
     fold_paddings(proto.graph)
+    gather_patches(proto)
+    reshape_later(proto)
     proto.graph.name = "heimdall"
     helper.set_model_props(proto, graph_metadata(inputs, outputs, domain))
     return proto, outputs
@@ -234,15 +238,16 @@ def _append_degrees(proto: ModelProto, domain: Domain) -> None:
 def _double_precision_numpy() -> ModuleType:
     """`jax.numpy` whose `arctan2` stays in float64 in ONNX Runtime, which knows the arcus tangent in float32 only.
 
-    A first angle from float32 (error e = 1e-7) is turned by the exact remaining angle's tangent: error e^3.
+    Half the angle has the tangent t = y / (r + x) in all quadrants. After a first h from float32 (error e = 1e-7) what
+    remains is t - sqrt(1 + t^2) sin h, to e^2 t / 2: for angles that are not near a half turn.
     """
     module = ModuleType("double_precision_numpy", jnp.__doc__)
     module.__dict__.update(vars(jnp))
 
     def arctan2(y: jax.Array, x: jax.Array) -> jax.Array:
-        first = jnp.arctan2(y, x)
-        sine, cosine = jnp.sin(first), jnp.cos(first)
-        return first + (y * cosine - x * sine) / (x * cosine + y * sine)
+        half = jnp.clip(y / (jnp.sqrt(x * x + y * y) + x + LEAST), -LARGEST, LARGEST)
+        first = jnp.arctan(half.astype(jnp.float32)).astype(half.dtype)
+        return 2.0 * (first + half - jnp.sqrt(1.0 + half * half) * jnp.sin(first))
 
     module.__dict__["arctan2"] = arctan2
     return module

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Float
 
 from heimdall_jax.models.precision import at_least_single
@@ -18,6 +19,11 @@ class BatchNorm(nnx.BatchNorm):
     def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Normalise; the result has the input's dtype."""
         return super().__call__(x.astype(jnp.float32)).astype(x.dtype)
+
+    def gain(self) -> Float[Array, " C"]:
+        """What it multiplies channels by where its statistics are fixed."""
+        assert self.scale is not None
+        return self.scale[...] * lax.rsqrt(self.var[...] + self.epsilon)
 
 
 class LayerNorm(nnx.LayerNorm):

@@ -28,9 +28,9 @@ class Recalibration(nnx.Module):
     def __call__(self, fix: Fix, used: Bool[Array, "B R"]) -> Fix:
         """The same place with its spread corrected; `used` says by which receivers it was found."""
         scale_m = fix.scale_m
-        product_m2 = scale_m[:, 0, 0] * scale_m[:, 1, 1] if scale_m.ndim == 3 else scale_m[:, 0] * scale_m[:, 1]
+        both_m = jnp.stack([scale_m[:, 0, 0], scale_m[:, 1, 1]], axis=1) if scale_m.ndim == 3 else scale_m
         level, by_spread, by_count, *ranges = (self.coefficients[...][number] for number in range(len(NEUTRAL)))
-        spread = jnp.minimum(jnp.maximum(0.5 * jnp.log(product_m2), ranges[0]), ranges[1])
+        spread = jnp.minimum(jnp.maximum(jnp.mean(jnp.log(both_m), axis=1), ranges[0]), ranges[1])
         count = jnp.minimum(jnp.maximum(jnp.sum(used.astype(scale_m.dtype), axis=1), ranges[2]), ranges[3])
         factor = jnp.exp(level + by_spread * spread + by_count * count)
         return Fix(fix.position_m, scale_m * factor.reshape((-1,) + (1,) * (scale_m.ndim - 1)))

@@ -62,8 +62,13 @@ class ResNet18(nnx.Module):
     def __call__(self, x: Float[Array, "B H W C"], offset: Float[Array, "B S"] | None = None) -> Float[Array, "B 512"]:
         """Features; `offset` is added to the stem's output at every pixel."""
         y = self.stem(x)
-        y = self.stem_norm(y if offset is None else y + offset.astype(y.dtype)[:, None, None])
-        y = max_pool(jax.nn.relu(y))
+        offset = None if offset is None else offset.astype(y.dtype)[:, None, None]
+        if offset is not None and self.stem_norm.use_running_average:
+            # A norm of fixed statistics is linear, and an exported graph's convolution takes it in.
+            y = self.stem_norm(y) + self.stem_norm.gain().astype(y.dtype)[None, None, None] * offset
+        else:
+            y = self.stem_norm(y if offset is None else y + offset)
+        y = jax.nn.relu(max_pool(y))  # as the other way around, of a quarter of the pixels
         for block in self.blocks:
             y = block(y)
         return jnp.mean(y, axis=(1, 2))

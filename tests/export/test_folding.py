@@ -8,7 +8,7 @@ import onnx
 import pytest
 from flax import nnx
 
-from heimdall_jax.export.folding import fold_batch_norms, fold_paddings
+from heimdall_jax.export.folding import fold_batch_norms, fold_paddings, gather_patches, reshape_later
 from heimdall_jax.export.onnx import _trace
 from heimdall_jax.export.session import open_session
 from heimdall_jax.export.signature import Tensor
@@ -80,3 +80,44 @@ def test_only_a_padding_that_no_maximum_sees_is_left_to_the_maximum(value, paddi
     wanted, given = (open_session(each.SerializeToString()).run(None, {"x": x})[0] for each in (before, proto))
     np.testing.assert_array_equal(given, wanted)
     np.testing.assert_array_equal(given, np.asarray(Pooling(value)(jnp.asarray(x))))
+
+
+class Patches(nnx.Module):
+    """Two products of patches in a row, the first of an image two pixels wide, rectified, and a shortcut."""
+
+    def __init__(self, rngs):
+        self.convs = nnx.List([Conv(5, 4, 3, stride=2, padding=1, rngs=rngs), Conv(4, 4, 3, padding=1, rngs=rngs)])
+
+    def __call__(self, x):
+        y = nnx.relu(self.convs[0](x))
+        return nnx.relu(self.convs[1](y) + y).sum((1, 2))
+
+
+def test_patches_are_gathered_and_rectified_within_their_products():
+    net = Patches(nnx.Rngs(0))
+    proto = _trace(net, [IMAGE], names=["x"], outputs=["y"], double=False)
+    simplify(proto, {"B": ("x", 0)})
+    folded = onnx.ModelProto()
+    folded.CopyFrom(proto)
+    gather_patches(folded)
+    reshape_later(folded)
+    onnx.checker.check_model(folded)
+    before, after = (Counter(node.op_type for node in each.graph.node) for each in (proto, folded))
+    assert before["Slice"] - after["Slice"] == 6 + 3  # taps that meet data
+    assert after["Gather"] - before["Gather"] == 2
+    makers = {name: node for node in folded.graph.node for name in node.output}
+    rectified = [makers[node.input[0]].op_type for node in folded.graph.node if node.op_type == "Relu"]
+    assert rectified == ["Gemm", "Add"]
+    x = np.random.default_rng(2).standard_normal((3, 6, 2, 5), np.float32)
+    wanted, given = (open_session(each.SerializeToString()).run(None, {"x": x})[0] for each in (proto, folded))
+    np.testing.assert_array_equal(given, wanted)
+
+
+def test_slices_that_are_no_patches_stay():
+    def halves(x):
+        return jnp.concatenate([x[:, :3], x[:, 3:]], axis=3).reshape(-1, 10)
+
+    proto = _trace(halves, [IMAGE], names=["x"], outputs=["y"], double=False)
+    simplify(proto, {"B": ("x", 0)})
+    gather_patches(proto)
+    assert Counter(node.op_type for node in proto.graph.node)["Slice"] == 2

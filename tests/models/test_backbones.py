@@ -42,6 +42,21 @@ def features(model, image, offset):
     return model(image, offset)
 
 
+def test_an_offset_is_normed_as_what_it_is_added_to():
+    model = ResNet18(2, rngs=nnx.Rngs(0))
+    draw = np.random.default_rng(1).uniform
+    model.stem_norm.mean[...], model.stem_norm.var[...] = draw(-1, 1, 64), draw(0.5, 2, 64)
+    model.stem_norm.scale[...], model.stem_norm.bias[...] = draw(-2, 2, 64), draw(-1, 1, 64)
+    model.eval()
+    image, offset = (
+        jnp.asarray(draw(-1, 1, (3, 32, 32, 2)), jnp.float32),
+        jnp.asarray(draw(-1, 1, (3, 64)), jnp.float32),
+    )
+    given = features(model, image, offset)
+    model.stem_norm.mean[...] -= offset[0]  # of the first row: moves the norm's input by as much
+    np.testing.assert_allclose(given[0], features(model, image, None)[0], rtol=1e-4, atol=1e-5)
+
+
 def test_convnext_gives_features_of_every_stage_size():
     model = ConvNeXt(2, (1, 1, 1, 1), (4, 4, 4, 4), rngs=nnx.Rngs(0))
     image = jnp.asarray(np.random.default_rng(0).normal(size=(3, 32, 32, 2)), jnp.float32)
