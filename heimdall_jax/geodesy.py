@@ -110,18 +110,24 @@ def local_to_degrees(position_m: Any, origin_deg: tuple[float, float], xp: Modul
     return 360 * (turns - xp.round(turns))
 
 
-def ground_height_m(position_m: Any, origin_deg: tuple[float, float], xp: ModuleType = np) -> Any:
+def ground_height_m(
+    position_m: Any, origin_deg: tuple[float, float], xp: ModuleType = np, *, axis: int = -1, keepdims: bool = False
+) -> Any:
     """Height (...) in metres over the tangent plane of the ground point at east, north (..., 2): about -d^2/2R.
 
-    The quadratic of `local_to_degrees`, written about the origin so that float32 keeps millimetres.
+    The quadratic of `local_to_degrees`, written about the origin so that float32 keeps millimetres. `axis` and
+    `keepdims` are those of a sum over east and north.
     """
     _, north, up = local_axes(origin_deg)  # east is across the Earth's axis, and none of what follows mixes with it
     squash = np.array([1.0, 1.0, 1 / (1 - ECCENTRICITY_SQUARED)])
     slope = float(up @ (squash * degrees_to_ecef(np.asarray(origin_deg, np.float64))))
-    east_m, north_m = position_m[..., 0], position_m[..., 1]
-    half_b = slope + float(up @ (squash * north)) * north_m
-    c = east_m * east_m + float(north @ (squash * north)) * (north_m * north_m)
-    return -c / (half_b + xp.sqrt(half_b * half_b - float(up @ (squash * up)) * c))
+    along = [1] * position_m.ndim
+    along[axis] = 2
+    tilt = xp.asarray(np.array([0.0, up @ (squash * north)]).reshape(along), position_m.dtype)
+    shape = xp.asarray(np.sqrt([1.0, north @ (squash * north)]).reshape(along), position_m.dtype)
+    half_b = -slope - xp.sum(tilt * position_m, axis=axis, keepdims=keepdims)
+    c = xp.sum((shape * position_m) ** 2, axis=axis, keepdims=keepdims)
+    return c / (half_b - xp.sqrt(half_b * half_b - float(up @ (squash * up)) * c))
 
 
 def ground_distance_m(a_deg: Any, b_deg: Any) -> np.ndarray:

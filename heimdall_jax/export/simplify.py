@@ -37,6 +37,7 @@ def simplify(proto: ModelProto, sizes: Mapping[str, tuple[str, int]]) -> None:
     for node in graph.node:
         if node.op_type == "Loop":
             _read_from_outside(graph, node)
+            _drop_idle_casts(body_of(node))
     known = Shapes(graph)
     written = _Sizes(sizes)
     _rewrite(graph, known, written)
@@ -148,6 +149,21 @@ def _read_from_outside(graph: GraphProto, loop: NodeProto) -> None:
         _rename_read(body, inside, given)
         _rename_read(graph, loop.output[place], given)
         del loop.input[place + 2], loop.output[place], body.input[place + 2], body.output[place + 1]
+
+
+def _drop_idle_casts(graph: GraphProto) -> None:
+    """Without casts of what has that type already: each value that a loop carries is written out with one."""
+    kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    makers = {name: node for node in graph.node for name in node.output}
+    results = {value.name for value in graph.output}
+    for node in list(graph.node):
+        given, name = node.input[:1], node.output[0]
+        if node.op_type != "Cast" or given[0] in results or kinds.get(given[0]) != number_of(node, "to", 0):
+            continue
+        if (maker := makers.get(given[0])) is not None:
+            _rename_read(graph, given[0], name)
+            maker.output[:] = [name if each == given[0] else each for each in maker.output]
+            graph.node.remove(node)
 
 
 def _rename_read(graph: GraphProto, name: str, other: str) -> None:

@@ -31,10 +31,12 @@ def search_offset(real: Array, imaginary: Array, middle_s: ndarray, max_offset_h
     duration_s = len(middle_s) * float(middle_s[1] - middle_s[0])
     count = math.ceil(max_offset_hz * duration_s * STEPS_PER_HERTZ_SECOND)
     step_hz = max_offset_hz / count
-    frequency_hz = np.arange(-count, count + 1) * step_hz
-    power = jnp.max(_spectrum(real, imaginary, middle_s, frequency_hz), axis=-1)
-    # |C_ij(-k, f)| is |C_ji(k, -f)|: the other half of the lags.
-    power = jnp.maximum(power, jnp.flip(jnp.swapaxes(power, -1, -2), axis=1))
+    # |C_ij(-k, f)| is |C_ji(k, -f)|: the other half of the lags, and of the frequencies.
+    ahead, behind = (
+        jnp.max(part, axis=-1) for part in _spectra(real, imaginary, middle_s, np.arange(count + 1) * step_hz)
+    )
+    half = jnp.maximum(ahead, jnp.swapaxes(behind, -1, -2))
+    power = jnp.concatenate([jnp.flip(jnp.swapaxes(half[:, 1:], -1, -2), axis=1), half], axis=1)
     index = jnp.argmax(power, axis=1, keepdims=True).astype(jnp.int32)
     beside = [jnp.take_along_axis(power, jnp.clip(index + shift, 0, 2 * count), axis=1)[:, 0] for shift in (-1, 0, 1)]
     shift = _from_peak(0.5 * (beside[0] - beside[2]), beside[0] - 2 * beside[1] + beside[2])
@@ -82,28 +84,30 @@ def remove_offset(i_BRT: Array, q_BRT: Array, offset_hz_BR: Array, sample_rate_h
     coarse = 2 * math.pi * offset_hz_BR[..., None] * jnp.asarray(start_s, i_BRT.dtype)[None, None]
     fine_s = jnp.asarray(np.arange(width) / sample_rate_hz, i_BRT.dtype)
     fine = 2 * math.pi * offset_hz_BR[..., None] * fine_s[None, None]
-    cos_row, sin_row = jnp.cos(coarse)[..., None], jnp.sin(coarse)[..., None]
-    cos_column, sin_column = jnp.cos(fine)[:, :, None], jnp.sin(fine)[:, :, None]
-    shape = (batch, receivers, rows * width)
-    cosine = (cos_row * cos_column - sin_row * sin_column).reshape(shape)[..., :n_samples]
-    sine = (sin_row * cos_column + cos_row * sin_column).reshape(shape)[..., :n_samples]
+    cos_row, sin_row = jnp.cos(coarse), jnp.sin(coarse)
+    column = jnp.stack([jnp.cos(fine), jnp.sin(fine)], axis=-2)
+    cosine, sine = (
+        jnp.matmul(jnp.stack(pair, axis=-1), column, precision=jax.lax.Precision.HIGHEST).reshape(
+            batch, receivers, rows * width
+        )[..., :n_samples]
+        for pair in ((cos_row, -sin_row), (sin_row, cos_row))
+    )
     return i_BRT * cosine + q_BRT * sine, q_BRT * cosine - i_BRT * sine
 
 
-def _spectrum(real: Array, imaginary: Array, middle_s: ndarray, frequency_hz: ndarray) -> Array:
-    """|sum_b C_b exp(-2 pi i f t_b)|^2, (B, F, R, R, K)."""
+def _spectra(real: Array, imaginary: Array, middle_s: ndarray, frequency_hz: ndarray) -> tuple[Array, Array]:
+    """|sum_b C_b exp(-2 pi i f t_b)|^2 (B, F, R, R, K) at frequencies f and at -f."""
     angle = 2 * np.pi * np.outer(frequency_hz, middle_s)
-    cosine, sine = (jnp.asarray(part, real.dtype) for part in (np.cos(angle), np.sin(angle)))
     batch, blocks, receivers, _, lags = real.shape
-    flat = [x.reshape(batch, blocks, receivers * receivers * lags) for x in (real, imaginary)]
-    matrix = jnp.concatenate([cosine, sine], axis=1), jnp.concatenate([-sine, cosine], axis=1)
-    stacked = jnp.concatenate(flat, axis=1)
-    parts = [
-        jnp.matmul(jnp.broadcast_to(part, (batch, *part.shape)), stacked, precision=jax.lax.Precision.HIGHEST)
-        for part in matrix
-    ]
-    power = parts[0] ** 2 + parts[1] ** 2
-    return power.reshape(batch, len(frequency_hz), receivers, receivers, lags)
+    both = jnp.stack([real, imaginary], axis=2).reshape(batch, blocks, 2 * receivers * receivers * lags)
+    shape = (batch, len(frequency_hz), 2, receivers, receivers, lags)
+    products = (
+        jnp.matmul(jnp.asarray(wave, real.dtype)[None], both, precision=jax.lax.Precision.HIGHEST).reshape(shape)
+        for wave in (np.cos(angle), np.sin(angle))
+    )
+    (a, b), (c, d) = ((part[:, :, 0], part[:, :, 1]) for part in products)
+    even, odd = a * a + b * b + (c * c + d * d), 2 * (a * d - b * c)
+    return even + odd, even - odd
 
 
 def _from_peak(slope: Array, bend: Array) -> Array:

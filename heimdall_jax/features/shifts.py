@@ -42,11 +42,13 @@ def advance(i_BRT: Array, q_BRT: Array, shift_BR: Array, most: int) -> tuple[Arr
     """
     reach = HALF_WIDTH + most
     filters = _toeplitz(_taps(shift_BR, reach), reach)
-    frames = _frames(jnp.stack([i_BRT, q_BRT], axis=2), reach)
-    moved = jnp.matmul(frames, filters, precision=jax.lax.Precision.HIGHEST)
-    batch, receivers, n_samples = i_BRT.shape
-    moved = moved.reshape(batch, receivers, 2, moved.shape[2] * reach // 2)[..., :n_samples]
-    return moved[:, :, 0], moved[:, :, 1]
+    i, q = (
+        jnp.matmul(_frames(part, reach), filters, precision=jax.lax.Precision.HIGHEST).reshape(*part.shape[:2], -1)[
+            ..., : part.shape[-1]
+        ]
+        for part in (i_BRT, q_BRT)
+    )
+    return i, q
 
 
 def _taps(shift_BR: Array, reach: int) -> Array:
@@ -70,11 +72,10 @@ def _toeplitz(taps_BRM: Array, reach: int) -> Array:
     return jnp.swapaxes(flat.reshape(*leading, reach, 3 * reach), -1, -2)
 
 
-def _frames(x_BRCT: Array, reach: int) -> Array:
-    """(B, R, C n, 3 reach): every `reach` samples, from `reach` before them to `reach` after."""
-    batch, receivers, parts, n_samples = x_BRCT.shape
+def _frames(x_BRT: Array, reach: int) -> Array:
+    """(B, R, n, 3 reach): every `reach` samples, from `reach` before them to `reach` after."""
+    batch, receivers, n_samples = x_BRT.shape
     count = math.ceil(n_samples / reach)
-    padded = jnp.pad(x_BRCT, ((0, 0), (0, 0), (0, 0), (reach, (count + 1) * reach - n_samples)))
-    framed = padded.reshape(batch, receivers, parts, count + 2, reach)
-    frames = jnp.concatenate([framed[..., place : place + count, :] for place in range(3)], axis=-1)
-    return frames.reshape(batch, receivers, parts * count, 3 * reach)
+    padded = jnp.pad(x_BRT, ((0, 0), (0, 0), (reach, (count + 1) * reach - n_samples)))
+    framed = padded.reshape(batch, receivers, count + 2, reach)
+    return jnp.concatenate([framed[:, :, place : place + count] for place in range(3)], axis=-1)

@@ -31,7 +31,7 @@ from heimdall_jax.config import TimingConfig
 from heimdall_jax.errors import ConfigError, DataError, explain
 from heimdall_jax.features.alignment import Aligned, align, rate_variance
 from heimdall_jax.features.interpolation import Peak, find_peak, safe_ratio, values_at
-from heimdall_jax.features.lags import block_lag_products, effective_samples, taper, taper_loss, tapered, two_sided
+from heimdall_jax.features.lags import block_lag_products, effective_samples, taper_loss, tapered, two_sided
 from heimdall_jax.features.offsets import remove_offset, residual_offset, search_offset, turn
 from heimdall_jax.features.pairs import antisymmetric, difference, relative_to_strongest, same_receiver, symmetric
 from heimdall_jax.features.shifts import noise_kept
@@ -167,15 +167,19 @@ def _normalise(i_BRT: Array, q_BRT: Array, heard_BR: Array) -> tuple[Array, Arra
     """Recordings, zero where not heard or silent, of energy 1 once tapered, and which are neither, numbers (B, R)."""
     heard = heard_BR if heard_BR.dtype == jnp.bool_ else heard_BR > 0.5
     # Rows of receivers that are not heard may hold NaN, which a product with zero would keep.
-    weight = jnp.asarray(taper(i_BRT.shape[-1]), i_BRT.dtype)[None, None]
     i, q = (jnp.where(heard[..., None], x, 0.0) for x in (i_BRT, q_BRT))
-    largest = jnp.max(jnp.maximum(jnp.abs(i), jnp.abs(q)), axis=-1, keepdims=True)
+    largest = functools.reduce(jnp.maximum, (_largest(x) for x in (i, q)))
     loud = largest > SILENCE
     inverse = jnp.where(loud, 1 / jnp.where(loud, largest, 1.0), 0.0)
     i, q = i * inverse, q * inverse
-    energy = jnp.sum((i**2 + q**2) * weight**2, axis=-1, keepdims=True)
+    energy = sum(jnp.sum(x * x, axis=-1, keepdims=True) for x in tapered(i, q))
     scale = jnp.where(loud, jax.lax.rsqrt(jnp.where(loud, energy, 1.0)), 0.0)
     return i * scale, q * scale, loud[..., 0].astype(i.dtype)
+
+
+def _largest(x_BRT: Array) -> Array:
+    """The largest |x| (B, R, 1), with no array of them all."""
+    return jnp.maximum(jnp.max(x_BRT, axis=-1, keepdims=True), -jnp.min(x_BRT, axis=-1, keepdims=True))
 
 
 def _receiver_offsets(

@@ -16,6 +16,7 @@ lose the weak direction in float32 where one direction is known a thousand times
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -65,6 +66,10 @@ class Known(NamedTuple):
     prior_m: Array
     whitener: Array
     """Of the prior, transposed: (B, 1, 2, 2)."""
+    rows: Array
+    """The same, of each start: (B, K, 2, 2)."""
+    level: Array
+    """Zeros (B, K, 1, 2): the prior is not bent."""
 
 
 class Weights(NamedTuple):
@@ -112,14 +117,17 @@ def solve(arrivals: Arrivals, prior: Fix, centre_m: Array, spread_m: Array, orig
     distance_m = _distance_m(known.stations, place_m, origin_deg)
     off = _off(known, place_m)
     rows = _rows(known, weights, place_m, distance_m, off)
-    step_m = _cut(_step(rows.inverse, rows.late), spacing_m)[..., 0]
-    shift_m, spreads_m, factor = _bent(rows, weights, distance_m)
-    return mixture_moments(place_m + step_m, factor, _cost(known, weights, distance_m, off), shift_m, spreads_m)
+    minimum_m = (place_m + _cut(_step(rows.inverse, rows.late), spacing_m)[0])[..., 0]
+    shift_m, spreads_m, factor = _bent(known, rows, weights, distance_m)
+    return mixture_moments(minimum_m, factor, _cost(known, weights, distance_m, off)[:, :, 0, 0], shift_m, spreads_m)
 
 
 def _known(arrivals: Arrivals, prior: Fix) -> Known:
     whitener = jnp.swapaxes(_inverse_lower(prior.scale_m), 1, 2)[:, None]
-    return Known(arrivals.range_m[:, None, None], _stations(arrivals), prior.position_m[:, None, :, None], whitener)
+    rows = jnp.broadcast_to(whitener, (whitener.shape[0], STARTS, 2, 2))
+    prior_m = prior.position_m[:, None, :, None]
+    level = jnp.zeros_like(rows[:, :, :1])
+    return Known(arrivals.range_m[:, None, None], _stations(arrivals), prior_m, whitener, rows, level)
 
 
 def _stations(arrivals: Arrivals) -> Stations:
@@ -138,49 +146,53 @@ def _weights(precision_per_m2: Array, temper_m: Array) -> Weights:
 def _descend(
     known: Known, precision_per_m2: Array, starts_m: Array, spacing_m: Array, origin_deg: tuple[float, float]
 ) -> Array:
-    """Places (B, K, 2) at the minima below the starts; a step that climbs is halved instead of taken."""
+    """Places (B, K, 2, 1) at the minima below the starts; a step that climbs is halved instead of taken."""
     weights = _weights(precision_per_m2, jnp.asarray(TEMPERS, spacing_m.dtype) * spacing_m)
     first = Weights(*(each[0] for each in weights))
-    cost = _cost(known, first, _distance_m(known.stations, starts_m, origin_deg), _off(known, starts_m))
-    place_m = _lowest(cost, starts_m, spacing_m)
+    # As `_off`; of so many places a matrix product is faster.
+    prior_m, whitener = known.prior_m[..., 0], known.whitener[:, 0]
+    off = jnp.matmul(prior_m - starts_m, whitener, precision=jax.lax.Precision.HIGHEST)[:, :, None]
+    cost = _cost(known, first, _distance_m(known.stations, starts_m[..., None], origin_deg), off)
+    place_m = _lowest(cost[:, :, 0, 0], starts_m, spacing_m)[..., None]
 
     def descend(carry: tuple[Array, ...], weights: Weights) -> tuple[tuple[Array, ...], None]:
         place_m, distance_m, off, radius_m = carry
         rows = _rows(known, weights, place_m, distance_m, off)
-        step_m = _cut(_step(rows.inverse, rows.late), radius_m)
+        step_m, length_m = _cut(_step(rows.inverse, rows.late), radius_m)
         # Hyperbolas are narrow, bent valleys: a straight step leaves them, so it is bent (Transtrum, Sethna 2012).
-        curve_m, length_m = _curve(rows, weights, distance_m, step_m)
-        next_m = place_m + (step_m + curve_m)[..., 0]
+        next_m = place_m + step_m + _curve(known, rows, weights, distance_m, step_m, length_m)
         next_distance_m, next_off = _distance_m(known.stations, next_m, origin_deg), _off(known, next_m)
-        before = jnp.sum(rows.late * rows.late, axis=(2, 3))
-        better = (_cost(known, weights, next_distance_m, next_off) <= before + 1e-3)[..., None, None]
+        before = jnp.sum(rows.late * rows.late, axis=(2, 3), keepdims=True)
+        better = _cost(known, weights, next_distance_m, next_off) <= before + 1e-3
         radius_m = jnp.where(better, jnp.maximum(radius_m, 2.0 * length_m), 0.3 * length_m)
-        distance_m, off = jnp.where(better, next_distance_m, distance_m), jnp.where(better, next_off, off)
-        return (jnp.where(better[..., 0], next_m, place_m), distance_m, off, radius_m), None
+        after = next_m, next_distance_m, next_off
+        place_m, distance_m, off = (
+            jnp.where(better, new, old) for new, old in zip(after, (place_m, distance_m, off), strict=True)
+        )
+        return (place_m, distance_m, off, radius_m), None
 
-    radius_m = jnp.ones_like(place_m[..., :1, None]) * (FARTHEST_STEP * spacing_m)
+    radius_m = jnp.ones_like(place_m[:, :, :1]) * (FARTHEST_STEP * spacing_m)
     start = (place_m, _distance_m(known.stations, place_m, origin_deg), _off(known, place_m), radius_m)
     (place_m, *_), _ = jax.lax.scan(descend, start, weights)
     return place_m
 
 
-def _cut(step_m: Array, limit_m: Array) -> Array:
-    """Steps (B, K, 2, 1) no longer than the limit."""
+def _cut(step_m: Array, limit_m: Array) -> tuple[Array, Array]:
+    """Steps (B, K, 2, 1) no longer than the limit, and their lengths (B, K, 1, 1)."""
     length_m = jnp.sqrt(jnp.sum(step_m * step_m, axis=2, keepdims=True) + 1e-12)
-    return step_m * jnp.minimum(1.0, limit_m / length_m)
+    cut_m = jnp.minimum(limit_m, length_m)
+    return step_m * (cut_m / length_m), cut_m
 
 
-def _curve(rows: Rows, weights: Weights, distance_m: Array, step_m: Array) -> tuple[Array, Array]:
-    """By how much (B, K, 2, 1) a straight step leaves the valley, and its length (B, K, 1, 1)."""
-    squared = jnp.sum(step_m * step_m, axis=2, keepdims=True)
+def _curve(known: Known, rows: Rows, weights: Weights, distance_m: Array, step_m: Array, length_m: Array) -> Array:
+    """By how much (B, K, 2, 1) a straight step of some length (B, K, 1, 1) leaves the valley, at most half of that."""
     along = jnp.sum(rows.slope * step_m, axis=2, keepdims=True)
-    second = _centred((squared - along * along) / distance_m, weights) * weights.root
-    length_m = jnp.sqrt(squared)
-    late = jnp.concatenate([jnp.zeros_like(rows.late[..., :2]), second], axis=3)
-    return _cut(-0.5 * _step(rows.inverse, late), 0.5 * length_m), length_m
+    second = _centred((length_m * length_m - along * along) / distance_m, weights) * weights.root
+    late = jnp.concatenate([known.level, second], axis=3)
+    return -0.5 * _cut(_step(rows.inverse, late), length_m)[0]
 
 
-def _bent(rows: Rows, weights: Weights, distance_m: Array) -> tuple[Array, Array, Array]:
+def _bent(known: Known, rows: Rows, weights: Weights, distance_m: Array) -> tuple[Array, Array, Array]:
     """What bent valleys add to a minimum's Gaussian, a displacement (B, K, 2) and spreads (B, K, 3, 2); its factor.
 
     A place p + x - q(x) fits as well as p + x did where nothing was bent; q is quadratic. With x = u l1 + v l2, l the
@@ -189,7 +201,10 @@ def _bent(rows: Rows, weights: Weights, distance_m: Array) -> tuple[Array, Array
     """
     east, cross, north = rows.factor
     first, second = jnp.concatenate([east, cross], axis=2), jnp.concatenate([jnp.zeros_like(north), north], axis=2)
-    one, two, both = (_curve(rows, weights, distance_m, step)[0][..., 0] for step in (first, second, first + second))
+    steps_m = first, second, first + second
+    lengths_m = (jnp.sqrt(jnp.sum(step_m * step_m, axis=2, keepdims=True)) for step_m in steps_m)
+    curves = map(functools.partial(_curve, known, rows, weights, distance_m), steps_m, lengths_m)
+    one, two, both = (curve[..., 0] for curve in curves)
     spreads = jnp.stack([math.sqrt(2.0) * one, math.sqrt(2.0) * two, both - one - two], axis=2)
     return one + two, spreads, jnp.concatenate([first, second], axis=-1)
 
@@ -198,17 +213,17 @@ def residuals_m(
     arrivals: Arrivals, place_m: Float[Array, "B 2"], origin_deg: tuple[float, float]
 ) -> tuple[Float[Array, "B R"], Float[Array, "B R"]]:
     """How much later than expected each receiver heard, metres, about the weighted mean; and its distance, metres."""
-    distance_m = _distance_m(_stations(arrivals), place_m[:, None], origin_deg)
+    distance_m = _distance_m(_stations(arrivals), place_m[:, None, :, None], origin_deg)
     weights = _weights(arrivals.precision_per_m2, jnp.zeros((), place_m.dtype))
     late_m = _centred(arrivals.range_m[:, None, None] - distance_m, weights)
     return late_m[:, 0, 0], distance_m[:, 0, 0]
 
 
 def _rows(known: Known, weights: Weights, place_m: Array, distance_m: Array, off: Array) -> Rows:
-    """The problem linearised about places (B, K, 2), at those distances and whitened distances from the prior."""
-    slope = (place_m[..., None] - known.stations.receiver_m) / distance_m
+    """The problem linearised about places (B, K, 2, 1), at those distances and whitened distances from the prior."""
+    slope = (place_m - known.stations.receiver_m) / distance_m
     left = jnp.concatenate([slope, known.range_m - distance_m], axis=2)
-    prior = jnp.concatenate([jnp.broadcast_to(known.whitener, (*place_m.shape[:2], 2, 2)), off], axis=2)
+    prior = jnp.concatenate([known.rows, off], axis=2)
     matrix = jnp.concatenate([prior, _centred(left, weights) * weights.root], axis=3)
     east, north, late = matrix[:, :, :1], matrix[:, :, 1:2], matrix[:, :, 2:]
     # What of the east column is orthogonal to the north column.
@@ -229,22 +244,21 @@ def _step(inverse: Array, late: Array) -> Array:
 
 
 def _cost(known: Known, weights: Weights, distance_m: Array, off: Array) -> Array:
-    """The sum to minimise (B, K) at places of these distances and whitened distances from the prior."""
+    """The sum to minimise (B, K, 1, 1) at places of these distances and whitened distances from the prior."""
     late = _centred(known.range_m - distance_m, weights) * weights.root
-    return jnp.sum(late * late, axis=(2, 3)) + jnp.sum(off * off, axis=(2, 3))
+    return jnp.sum(late * late, axis=(2, 3), keepdims=True) + jnp.sum(off * off, axis=(2, 3), keepdims=True)
 
 
 def _distance_m(stations: Stations, place_m: Array, origin_deg: tuple[float, float]) -> Array:
-    """The distance (B, K, 1, R) in space from receivers to places (B or 1, K, 2) on the ground."""
-    away_m = place_m[..., None] - stations.receiver_m
-    above_m = ground_height_m(place_m, origin_deg, jnp)[..., None, None] - stations.up_m
+    """The distance (B, K, 1, R) in space from receivers to places (B or 1, K, 2, 1) on the ground."""
+    away_m = place_m - stations.receiver_m
+    above_m = ground_height_m(place_m, origin_deg, jnp, axis=2, keepdims=True) - stations.up_m
     return jnp.sqrt(jnp.sum(away_m * away_m, axis=2, keepdims=True) + (above_m * above_m + 1.0))
 
 
 def _off(known: Known, place_m: Array) -> Array:
-    """The whitened distance (B, K, 1, 2) from places (B or 1, K, 2) to the prior."""
-    away_m = known.prior_m[..., 0] - place_m
-    return jnp.matmul(away_m, known.whitener[:, 0], precision=jax.lax.Precision.HIGHEST)[:, :, None]
+    """The whitened distance (B, K, 1, 2) from places (B, K, 2, 1) to the prior."""
+    return jnp.sum((known.prior_m - place_m) * known.whitener, axis=2, keepdims=True)
 
 
 def _centred(values: Array, weights: Weights) -> Array:
