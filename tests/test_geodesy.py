@@ -117,6 +117,12 @@ def test_ground_height_keeps_millimetres_in_float32():
     assert float(single) == pytest.approx(float(exact), abs=5e-3)
 
 
+def test_ground_height_of_columns_is_that_of_rows():
+    rows, origin = np.random.default_rng(0).normal(0, 1e5, (5, 2)), (45.0, 7.0)
+    columns = geodesy.ground_height_m(rows.T, origin, axis=0, keepdims=True)
+    np.testing.assert_allclose(columns, geodesy.ground_height_m(rows, origin)[None], rtol=1e-12)
+
+
 def test_offsets_in_degrees_are_local_metres():
     """Against the exact conversion, 250 km around; float32 keeps metres because the offsets are small numbers."""
     offset = np.random.default_rng(0).uniform(-2, 2, (500, 2))

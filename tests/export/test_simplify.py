@@ -8,7 +8,7 @@ import pytest
 
 from heimdall_jax.export.onnx import _trace
 from heimdall_jax.export.session import open_session
-from heimdall_jax.export.shapes import infer
+from heimdall_jax.export.shapes import body_of, infer
 from heimdall_jax.export.signature import Tensor
 from heimdall_jax.export.simplify import simplify
 
@@ -55,6 +55,14 @@ def test_it_gives_the_same_numbers_of_any_size(shape):
     onnx.checker.check_model(after, full_check=True)
     answers = [open_session(proto.SerializeToString()).run(None, {"x": x})[0] for proto in (before, after)]
     np.testing.assert_array_equal(*answers)
+
+
+def test_a_loop_casts_nothing_to_the_type_that_it_has():
+    before, after = converted(), converted()
+    simplify(after, {"B": ("x", 0), "R": ("x", 1)})
+    casts = [operators(body_of(loop_of(proto))).count("Cast") for proto in (before, after)]
+    assert casts[0] > 0
+    assert casts[1] == 0
 
 
 def test_a_loop_carries_nothing_that_stays():
