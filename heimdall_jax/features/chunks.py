@@ -17,7 +17,7 @@ from jax import Array
 from jaxtyping import Float
 
 CHUNK_BYTES = 2**22
-"""Of complex frames; half or twice as many are up to a tenth slower."""
+"""Of complex frames; pieces of half that size were as fast or slower."""
 CHUNKS_AT_ONCE = 4
 """Of one chunk alone XLA splits little among threads; of eight it is no faster than of four."""
 
