@@ -22,8 +22,7 @@ def fold_batch_norms(graph: GraphProto) -> None:
 
     ONNX Runtime does so for convolutions. Where an output is one pixel wide, `models.convolution` has a product.
     """
-    makers = {name: node for node in graph.node for name in node.output}
-    readers = Counter(name for node in graph.node for name in node.input)
+    makers, readers = _links(graph)
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[NodeProto] = []
     renamed: dict[str, str] = {}
@@ -60,8 +59,7 @@ def fold_paddings(graph: GraphProto) -> None:
     jax2onnx leaves out what `nnx.max_pool` is told to pad, so that models pad before it. ONNX Runtime copies the image
     for that, and once more from its own layout and back.
     """
-    makers = {name: node for node in graph.node for name in node.output}
-    readers = Counter(name for node in graph.node for name in node.input)
+    makers, readers = _links(graph)
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for pool in graph.node:
         turn = makers.get(pool.input[0]) if pool.op_type == "MaxPool" else None
@@ -87,15 +85,20 @@ def fold_paddings(graph: GraphProto) -> None:
     remove_unused(graph)
 
 
-def gather_patches(proto: ModelProto) -> None:
+def shapes_of(proto: ModelProto) -> Shapes:
+    """What shapes follow from the inputs of a model, which stays as it is."""
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    infer(copy)
+    return Shapes(copy.graph)
+
+
+def gather_patches(graph: GraphProto, known: Shapes) -> None:
     """Let one gathering find the patches that a product takes, where each tap's slice did; the same numbers.
 
     `models.convolution` slices an image, each slice one pixel wide, and joins the slices by channels.
     """
-    graph = proto.graph
-    known = Shapes(_inferred(proto))
-    makers = {name: node for node in graph.node for name in node.output}
-    readers = Counter(name for node in graph.node for name in node.input)
+    makers, readers = _links(graph)
     nodes: list[NodeProto] = []
     for node in graph.node:
         joined = makers.get(node.input[0]) if node.op_type == "Reshape" else None
@@ -120,15 +123,12 @@ def gather_patches(proto: ModelProto) -> None:
     remove_unused(graph)
 
 
-def reshape_later(proto: ModelProto) -> None:
+def reshape_later(graph: GraphProto, known: Shapes) -> None:
     """Rectify and add what products give before it is reshaped; the same numbers.
 
     ONNX Runtime rectifies within a product, but not behind a reshape.
     """
-    graph = proto.graph
-    known = Shapes(_inferred(proto))
-    makers = {name: node for node in graph.node for name in node.output}
-    readers = Counter(name for node in graph.node for name in node.input)
+    makers, readers = _links(graph)
     nodes: list[NodeProto] = []
     for node in graph.node:
         before = [makers.get(name) for name in node.input]
@@ -184,11 +184,10 @@ def _patches(slices: Sequence[NodeProto | None], axis: int, known: Shapes) -> _P
     return _Patches(image, (0, height * width, channels), width > 1, np.stack(pixels, axis=1))
 
 
-def _inferred(proto: ModelProto) -> GraphProto:
-    copy = ModelProto()
-    copy.CopyFrom(proto)
-    infer(copy)
-    return copy.graph
+def _links(graph: GraphProto) -> tuple[dict[str, NodeProto], Counter[str]]:
+    """Which node makes a value, and how often it is read."""
+    makers = {name: node for node in graph.node for name in node.output}
+    return makers, Counter(name for node in graph.node for name in node.input)
 
 
 def _product_before(node: NodeProto, makers: dict[str, NodeProto], readers: Counter[str]) -> NodeProto | None:

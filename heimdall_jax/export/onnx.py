@@ -29,7 +29,7 @@ from heimdall_jax import geodesy
 from heimdall_jax.errors import ExportError, explain
 from heimdall_jax.export.bundle import write_atomically
 from heimdall_jax.export.double import narrow_constants, open_doors, use_known_operators
-from heimdall_jax.export.folding import fold_batch_norms, fold_paddings, gather_patches, reshape_later
+from heimdall_jax.export.folding import fold_batch_norms, fold_paddings, gather_patches, reshape_later, shapes_of
 from heimdall_jax.export.signature import (
     COVARIANCE_M2,
     MASKS,
@@ -102,8 +102,9 @@ def build_graph(
     fold_batch_norms(proto.graph)
     simplify(proto, _free_sizes(inputs))
     fold_paddings(proto.graph)
-    gather_patches(proto)
-    reshape_later(proto)
+    known = shapes_of(proto)
+    gather_patches(proto.graph, known)
+    reshape_later(proto.graph, known)
     proto.graph.name = "heimdall"
     helper.set_model_props(proto, graph_metadata(inputs, outputs, domain))
     return proto, outputs

@@ -28,7 +28,7 @@ from heimdall_jax.features.dft import Backend, frame_power, power_bins
 from heimdall_jax.features.mel import mel_bank, warn_if_empty
 
 BINS_OF_A_GROUP = 256
-"""On average; smaller products of bins and bands cost more than the zeros they leave out."""
+"""On average; of half as many a spectrogram took up to a tenth less, but twice the operators."""
 LOWEST_FLOOR_DB = -370.0
 """Below it float32 has no normal numbers, and the logarithm's gradient overflows."""
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from flax import nnx
 
-from heimdall_jax.export.folding import fold_batch_norms, fold_paddings, gather_patches, reshape_later
+from heimdall_jax.export.folding import fold_batch_norms, fold_paddings, gather_patches, reshape_later, shapes_of
 from heimdall_jax.export.onnx import _trace
 from heimdall_jax.export.session import open_session
 from heimdall_jax.export.signature import Tensor
@@ -99,8 +99,9 @@ def test_patches_are_gathered_and_rectified_within_their_products():
     simplify(proto, {"B": ("x", 0)})
     folded = onnx.ModelProto()
     folded.CopyFrom(proto)
-    gather_patches(folded)
-    reshape_later(folded)
+    known = shapes_of(folded)
+    gather_patches(folded.graph, known)
+    reshape_later(folded.graph, known)
     onnx.checker.check_model(folded)
     before, after = (Counter(node.op_type for node in each.graph.node) for each in (proto, folded))
     assert before["Slice"] - after["Slice"] == 6 + 3  # taps that meet data
@@ -119,5 +120,5 @@ def test_slices_that_are_no_patches_stay():
 
     proto = _trace(halves, [IMAGE], names=["x"], outputs=["y"], double=False)
     simplify(proto, {"B": ("x", 0)})
-    gather_patches(proto)
+    gather_patches(proto.graph, shapes_of(proto))
     assert Counter(node.op_type for node in proto.graph.node)["Slice"] == 2

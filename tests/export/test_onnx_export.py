@@ -81,6 +81,16 @@ def test_degrees_are_those_of_float64_geodesy(origin_deg):
     np.testing.assert_allclose(position_deg, expected, rtol=0, atol=1e-12)
 
 
+def test_degrees_at_a_pole_are_numbers():
+    place = np.asarray([[0, 0], [1e5, 0], [0, -1e5]], np.float32)[:, None]
+    inputs = describe_inputs(["receiver_m"], {"receiver_m": place}, dynamic_receivers=False)
+    proto, _ = build_graph(Passes(), inputs=inputs, domain=Domain((90.0, 0.0), ()))
+    latitude, longitude = open_session(proto.SerializeToString()).run(None, {"receiver_m": place})[1].T
+    assert np.isfinite(longitude).all()
+    expected = local_to_degrees(place[:, 0].astype(np.float64), (90.0, 0.0))
+    np.testing.assert_allclose(latitude, expected[:, 0], rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("batch", [1, 3, 32])
 @pytest.mark.parametrize("receivers", [1, 2, 6, 40])
 def test_any_batch_and_any_number_of_receivers(set_bundle, set_net, batch, receivers):
