@@ -19,7 +19,7 @@ from heimdall_jax import config as configs
 from heimdall_jax.errors import ConfigError, HeimdallError, explain
 from heimdall_jax.flags import HELP, HELP_SETTINGS, flag, parse
 from heimdall_jax.launch import Launch
-from heimdall_jax.memory import reuse
+from heimdall_jax.memory import collect_rarely, reuse
 from heimdall_jax.progress import watched
 from heimdall_jax.stopping import STOPPED, Stop
 
@@ -195,6 +195,7 @@ def run_script(
     arguments = sys.argv[1:]
     if "--debug" not in arguments:
         quieten()
+    collect_rarely()
     reuse(freed=keep_memory)
     try:
         with (stop or Stop()).listening(), watched(_LateDisplay()):

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from heimdall_jax.models.convolution import Conv
 from heimdall_jax.models.depthwise import DepthwiseConv
 from heimdall_jax.models.norms import LayerNorm
+from heimdall_jax.models.silence import Silence
 from heimdall_jax.models.trunk import Block, rematerialisable
 
 SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -74,10 +75,10 @@ class ConvNeXt(nnx.Module):
         self.stages, self.norms, self.reductions = nnx.List(stages), nnx.List(norms), nnx.List(reductions)
         self.last_norm = LayerNorm(widths[-1], rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B H W C"], offset: Float[Array, "B S"] | None = None) -> Float[Array, "B F"]:
-        """Features; `offset` is added to the stem's output at every pixel."""
+    def __call__(self, x: Float[Array, "B H W C"], silence: Silence | None = None) -> Float[Array, "B F"]:
+        """Features; of channels that are silent each adds its vector to the stem's output at every pixel."""
         y = self.stem(x)
-        y = self.stem_norm(y if offset is None else y + offset.astype(y.dtype)[:, None, None])
+        y = self.stem_norm(y if silence is None else y + silence.at_a_pixel(y.dtype))
         for stage, blocks in enumerate(self.stages):
             if stage:
                 y = self.reductions[stage - 1](self.norms[stage - 1](y))

@@ -15,6 +15,7 @@ from heimdall_jax.models.normaliser import Normaliser
 from heimdall_jax.models.recalibration import Recalibration
 from heimdall_jax.models.resnet import ResNet18
 from heimdall_jax.models.settings import check
+from heimdall_jax.models.silence import Silence
 from heimdall_jax.types import Domain
 
 ANYWHERE = Domain(origin_deg=(0.0, 0.0), receivers=())
@@ -77,11 +78,11 @@ class LocalizationNet(Locator):
                     cure="Set model.receivers to the number of channels, or give the receivers of the domain.",
                 )
             )
-        image, offset = self.normaliser.feature(mel_spectrogram), None
+        image, silence = self.normaliser.feature(mel_spectrogram), None
         if heard is not None:
             image = jnp.where(heard[:, :, None, None], image, jnp.zeros_like(image))
-            offset = (~heard).astype(jnp.float32) @ self.silent[...]
-        features = self.backbone(image.astype(self.dtype).transpose(0, 2, 3, 1), offset).astype(jnp.float32)
+            silence = Silence((~heard).astype(jnp.float32), self.silent[...])
+        features = self.backbone(image.astype(self.dtype).transpose(0, 2, 3, 1), silence).astype(jnp.float32)
         used = jnp.ones(mel_spectrogram.shape[:2], bool) if heard is None else heard
         return self.recalibration(Fix(self.normaliser.metres(self.position(features)), self.sigma(features)), used)
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from heimdall_jax.models.convolution import Conv
 from heimdall_jax.models.norms import BatchNorm
+from heimdall_jax.models.silence import Silence
 from heimdall_jax.models.trunk import Block, rematerialisable
 
 BLOCKS = (
@@ -59,16 +60,17 @@ class ResNet18(nnx.Module):
         blocks = [BasicBlock(*shape, dtype=dtype, rngs=rngs) for shape in BLOCKS]
         self.blocks = nnx.List(blocks)
 
-    def __call__(self, x: Float[Array, "B H W C"], offset: Float[Array, "B S"] | None = None) -> Float[Array, "B 512"]:
-        """Features; `offset` is added to the stem's output at every pixel."""
+    def __call__(self, x: Float[Array, "B H W C"], silence: Silence | None = None) -> Float[Array, "B 512"]:
+        """Features; of channels that are silent each adds its vector to the stem's output at every pixel."""
         y = self.stem(x)
-        offset = None if offset is None else offset.astype(y.dtype)[:, None, None]
-        if offset is not None and self.stem_norm.use_running_average:
-            # A norm of fixed statistics is linear, and an exported graph's convolution takes it in.
-            y = self.stem_norm(y) + self.stem_norm.gain().astype(y.dtype)[None, None, None] * offset
+        if silence is None or not self.stem_norm.use_running_average:
+            y = max_pool(self.stem_norm(y if silence is None else y + silence.at_a_pixel(y.dtype)))
         else:
-            y = self.stem_norm(y if offset is None else y + offset)
-        y = jax.nn.relu(max_pool(y))  # as the other way around, of a quarter of the pixels
+            # A norm of fixed statistics is linear, and a constant passes a maximum: an exported graph's convolution
+            # takes the norm in, and ONNX Runtime adds a convolution of pixels in its own layout, but no vector.
+            y = max_pool(self.stem_norm(y))
+            y = y + silence.at_pixels(y.shape[1:3], self.stem_norm.gain(), y.dtype)
+        y = jax.nn.relu(y)  # after the maximum as before it, of a quarter of the pixels
         for block in self.blocks:
             y = block(y)
         return jnp.mean(y, axis=(1, 2))

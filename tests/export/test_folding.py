@@ -83,14 +83,15 @@ def test_only_a_padding_that_no_maximum_sees_is_left_to_the_maximum(value, paddi
 
 
 class Patches(nnx.Module):
-    """Two products of patches in a row, the first of an image two pixels wide, rectified, and a shortcut."""
+    """Two products of patches in a row, the first of an image two pixels wide, rectified, and a projected shortcut."""
 
     def __init__(self, rngs):
         self.convs = nnx.List([Conv(5, 4, 3, stride=2, padding=1, rngs=rngs), Conv(4, 4, 3, padding=1, rngs=rngs)])
+        self.project = Conv(5, 4, 1, stride=2, rngs=rngs)
 
     def __call__(self, x):
         y = nnx.relu(self.convs[0](x))
-        return nnx.relu(self.convs[1](y) + y).sum((1, 2))
+        return nnx.relu(self.convs[1](y) + self.project(x)).sum((1, 2))
 
 
 def test_patches_are_gathered_and_rectified_within_their_products():
@@ -104,8 +105,8 @@ def test_patches_are_gathered_and_rectified_within_their_products():
     reshape_later(folded.graph, known)
     onnx.checker.check_model(folded)
     before, after = (Counter(node.op_type for node in each.graph.node) for each in (proto, folded))
-    assert before["Slice"] - after["Slice"] == 6 + 3  # taps that meet data
-    assert after["Gather"] - before["Gather"] == 2
+    assert before["Slice"] - after["Slice"] == 6 + 3 + 1  # taps that meet data, and the shortcut
+    assert after["Gather"] - before["Gather"] == 3
     makers = {name: node for node in folded.graph.node for name in node.output}
     rectified = [makers[node.input[0]].op_type for node in folded.graph.node if node.op_type == "Relu"]
     assert rectified == ["Gemm", "Add"]
