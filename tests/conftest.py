@@ -28,10 +28,12 @@ from typing import Any
 import jax
 import pytest
 
+from heimdall_jax.memory import collect_rarely
 from tests.command_line import QUIETENED, CommandLine
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
 
+collect_rarely()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -1,7 +1,6 @@
 """Command lines: what they parse to, what a wrong one says, and the exit codes."""
 
 import dataclasses
-import gc
 import logging
 import os
 import signal
@@ -16,7 +15,6 @@ from heimdall_jax.command import EvaluateArguments, TrainArguments, leave, parse
 from heimdall_jax.config import POWDER, SIMULATION, Config
 from heimdall_jax.errors import ConfigError, DataError, NonFiniteError, StorageError
 from heimdall_jax.locate.arguments import LocateArguments
-from heimdall_jax.memory import OBJECTS_OF_A_COLLECTION
 from heimdall_jax.preparation import PrepareArguments
 from tests.command_line import QUIETENED
 from tests.laws import ROOT
@@ -220,14 +218,6 @@ def test_success_is_0_and_the_action_gets_the_arguments(script, capsys):
     assert run_script(seen.append) == 0
     assert seen == [["RUN", "--out", "x"]]
     assert capsys.readouterr() == ("", "")
-
-
-def test_pythons_collector_looks_seldom(script):
-    gc.set_threshold(700)
-    seen = []
-    run_script(lambda _: seen.append(gc.get_threshold()[0]))
-    assert seen == [OBJECTS_OF_A_COLLECTION]
-    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("kind", [ConfigError, DataError, StorageError, NonFiniteError])

@@ -1,4 +1,4 @@
-"""What the C library does with freed memory."""
+"""What the C library does with freed memory, and when Python looks for cycles."""
 
 import platform
 import resource
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from heimdall_jax.memory import OBJECTS_OF_A_COLLECTION
 from tests.documentation import ROOT
 
 PROGRAM = """
@@ -36,6 +37,13 @@ print(*counts, faults())
 """
 
 
+SCRIPT = """
+import gc
+from heimdall_jax.command import run_script
+
+run_script(lambda _: print(gc.isenabled(), gc.get_threshold()[0]))
+"""
+
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -48,3 +56,8 @@ def test_memory_of_a_thread_is_used_again_until_it_is_given_back():
     assert first > pages // 2
     assert second < pages // 100
     assert third > pages // 2
+
+
+def test_scripts_look_for_cycles_seldom():
+    said = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said == f"True {OBJECTS_OF_A_COLLECTION}\n"
