@@ -19,6 +19,14 @@ from heimdall_jax.errors import StorageError, explain
 
 RETIRED = ".retired"
 """Where steps that are no longer kept go, whole: a kill while one is deleted must not leave half of it as a step."""
+SHARED_BYTES = 2**20
+"""Devices that all hold an array share its writing from this much each; else Orbax cuts every bias into pieces."""
+
+ocp.type_handlers.register_type_handler(
+    jax.Array,
+    ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SHARED_BYTES),
+    override=True,
+)
 
 
 class Checkpoints:

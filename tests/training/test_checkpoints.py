@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from heimdall_jax.errors import StorageError
 from heimdall_jax.training.checkpoints import RETIRED, Checkpoints
@@ -108,3 +109,23 @@ def test_a_full_disk_is_named_and_leaves_the_last_step_whole(tmp_path: Path) -> 
             np.testing.assert_array_equal(reader.state(0, small)["weights"], noise[:64])
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_what_every_device_holds_is_written_whole(tmp_path: Path) -> None:
+    """Cut into pieces for the devices, each shape of a small array would be a program to compile at every start."""
+    everywhere = NamedSharding(Mesh(jax.devices(), "d"), PartitionSpec())
+    state = {f"bias_{size}": jax.device_put(np.arange(size, dtype=np.float32), everywhere) for size in (64, 128)}
+    programs: list[str] = []
+
+    def listen(event: str, seconds: float, **facts: object) -> None:
+        if "jaxpr_to_mlir" in event:
+            programs.append(event)
+
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        checkpoints.save(0, state, {}, 1.0)
+        checkpoints.wait()
+        jax.monitoring.unregister_event_duration_listener(listen)
+        kept = checkpoints.state(0, state)
+    assert not programs
+    jax.tree.map(np.testing.assert_array_equal, kept, state)
