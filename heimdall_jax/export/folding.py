@@ -104,9 +104,11 @@ def gather_patches(graph: GraphProto, known: Shapes) -> None:
     for node in graph.node:
         joined = makers.get(node.input[0]) if node.op_type == "Reshape" else None
         patches = None
-        if joined is not None and joined.op_type in ("Concat", "Slice") and readers[node.input[0]] == 1:
-            slices = [joined] if joined.op_type == "Slice" else [makers.get(name) for name in joined.input]
-            patches = _patches(slices, _attributes(joined).get("axis", 3), known)
+        if joined is not None and readers[node.input[0]] == 1:
+            if joined.op_type == "Concat":
+                patches = _patches([makers.get(name) for name in joined.input], _attributes(joined)["axis"], known)
+            elif joined.op_type == "Slice":  # of one tap there is nothing to join
+                patches = _patches([joined], 3, known)
         width = 0 if patches is None else patches.shape[2] * patches.pixels.shape[1]
         if patches is None or known.of.get(node.output[0], ())[1:] != (width,):
             nodes.append(node)

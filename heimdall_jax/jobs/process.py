@@ -25,7 +25,7 @@ from heimdall_jax import config as configs
 from heimdall_jax.command import STOPPED, leave, quieten
 from heimdall_jax.errors import HeimdallError
 from heimdall_jax.jobs.requests import EvaluateRequest, ExportRequest, PublishRequest, RunRequest, TrainRequest, checked
-from heimdall_jax.memory import reuse
+from heimdall_jax.memory import collect_rarely, reuse
 from heimdall_jax.run_lock import BusyRunError
 from heimdall_jax.stopping import Stop
 
@@ -65,11 +65,13 @@ def main() -> int:
     outlet = Outlet(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)
     stop = Stop()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once it listens no more: a second one must not cut off its answer
     try:
         with stop.listening():
             asked = json.loads(_first_line())
             threading.Thread(target=_stop_without_worker, daemon=True).start()
             quieten()
+            collect_rarely()
             reuse()
             outlet.say({"result": _answer(checked(asked["task"], asked["arguments"]), outlet, stop)})
     except BusyRunError as error:

@@ -78,7 +78,7 @@ class ConvNeXt(nnx.Module):
     def __call__(self, x: Float[Array, "B H W C"], silence: Silence | None = None) -> Float[Array, "B F"]:
         """Features; of channels that are silent each adds its vector to the stem's output at every pixel."""
         y = self.stem(x)
-        y = self.stem_norm(y if silence is None else y + silence.at_a_pixel(y.dtype))
+        y = self.stem_norm(y if silence is None else y + silence.as_vector(y.dtype))
         for stage, blocks in enumerate(self.stages):
             if stage:
                 y = self.reductions[stage - 1](self.norms[stage - 1](y))

@@ -64,12 +64,12 @@ class ResNet18(nnx.Module):
         """Features; of channels that are silent each adds its vector to the stem's output at every pixel."""
         y = self.stem(x)
         if silence is None or not self.stem_norm.use_running_average:
-            y = max_pool(self.stem_norm(y if silence is None else y + silence.at_a_pixel(y.dtype)))
+            y = max_pool(self.stem_norm(y if silence is None else y + silence.as_vector(y.dtype)))
         else:
             # A norm of fixed statistics is linear, and a constant passes a maximum: an exported graph's convolution
             # takes the norm in, and ONNX Runtime adds a convolution of pixels in its own layout, but no vector.
             y = max_pool(self.stem_norm(y))
-            y = y + silence.at_pixels(y.shape[1:3], self.stem_norm.gain(), y.dtype)
+            y = y + silence.as_image(y.shape[1:3], self.stem_norm.gain(), y.dtype)
         y = jax.nn.relu(y)  # after the maximum as before it, of a quarter of the pixels
         for block in self.blocks:
             y = block(y)

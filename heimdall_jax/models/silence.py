@@ -22,11 +22,11 @@ class Silence(NamedTuple):
     silent: Float[Array, "B R"]
     vectors: Float[Array, "R S"]
 
-    def at_a_pixel(self, dtype: DTypeLike) -> Float[Array, "B 1 1 S"]:
+    def as_vector(self, dtype: DTypeLike) -> Float[Array, "B 1 1 S"]:
         """The sum, to be added to every pixel."""
         return (self.silent @ self.vectors).astype(dtype)[:, None, None]
 
-    def at_pixels(self, size: tuple[int, int], gain: Float[Array, " S"], dtype: DTypeLike) -> Float[Array, "B h w S"]:
+    def as_image(self, size: tuple[int, int], gain: Float[Array, " S"], dtype: DTypeLike) -> Float[Array, "B h w S"]:
         """The same times a gain at each of an image's pixels, by a convolution of 1 x 1."""
         silent = jnp.broadcast_to(self.silent[:, None, None], (self.silent.shape[0], *size, self.silent.shape[1]))
         return convolve(silent.astype(dtype), (self.vectors * gain[None])[None, None].astype(dtype), 1, 0)

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Complex64, Float, Float32
+from scipy.constants import Boltzmann
 from scipy.fft import next_fast_len
 
 from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S
@@ -19,8 +20,6 @@ from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S
 REFERENCE_M = 1000.0
 """Distance at which the path loss is that of free space."""
 NOISE_TEMPERATURE_K = 290.0
-BOLTZMANN_J_PER_K = 1.380649e-23
-"""Exact, by the SI's definition of the kelvin; `scipy.constants` takes a tenth of a second to import."""
 TAPER = 64
 """Samples at each end over which the waveform fades in and out, outside what is kept."""
 CLEARANCE = 64
@@ -46,7 +45,7 @@ def reference_loss_db(frequency_hz: float) -> float:
 
 def noise_floor_dbm(bandwidth_hz: float, noise_figure_db: float) -> float:
     """Thermal noise k T B at 290 K in dBm, plus the noise figure."""
-    return 10 * math.log10(BOLTZMANN_J_PER_K * NOISE_TEMPERATURE_K * bandwidth_hz * 1000) + noise_figure_db
+    return 10 * math.log10(Boltzmann * NOISE_TEMPERATURE_K * bandwidth_hz * 1000) + noise_figure_db
 
 
 def guarded_length(length: int, max_delay_samples: float) -> tuple[int, int]:

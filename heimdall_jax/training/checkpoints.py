@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import os
 import shutil
@@ -21,12 +22,6 @@ RETIRED = ".retired"
 """Where steps that are no longer kept go, whole: a kill while one is deleted must not leave half of it as a step."""
 SHARED_BYTES = 2**20
 """Devices that all hold an array share its writing from this much each; else Orbax cuts every bias into pieces."""
-
-ocp.type_handlers.register_type_handler(
-    jax.Array,
-    ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SHARED_BYTES),
-    override=True,
-)
 
 
 class Checkpoints:
@@ -194,6 +189,18 @@ class _storage:
             what, allowed = f"checkpoint {self._folder / str(self._step)}", "a whole step of this model"
             cure = "Remove that folder; --resume then goes on from the other step kept, or from the start."
         raise StorageError(explain(what, got=text[:300], allowed=allowed, cure=cure)) from error
+
+
+def _share_large_arrays() -> None:
+    """Make Orbax heed `SHARED_BYTES`. It warns of every handler that takes another's place, at each user's import."""
+    log = logging.getLogger("absl")
+    before, log.disabled = log.disabled, True
+    handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SHARED_BYTES)
+    ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
+    log.disabled = before
+
+
+_share_large_arrays()
 
 
 def _this_one_alone() -> ocp.options.MultiprocessingOptions:

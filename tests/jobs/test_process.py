@@ -103,6 +103,18 @@ def test_it_stops_with_its_worker_and_when_told(tmp_path: Path) -> None:
         assert time.monotonic() - began < 10
 
 
+def test_a_second_signal_does_not_silence_it(tmp_path: Path) -> None:
+    """One before each message: that of the result is a stop, that of the stop comes when it no longer listens."""
+    signalled = """import signal
+say = process.Outlet.say
+process.Outlet.say = lambda *told: (signal.raise_signal(signal.SIGTERM), say(*told))
+leave("""
+    _, program = publish_by("return Published('1')")
+    arguments = {"run": str(tmp_path), "store": "memory://", "name": "net"}
+    code, messages, _ = answer("publish", arguments, ["-c", program.replace("leave(", signalled)])
+    assert (code, messages) == (143, [{"stopped": signal.SIGTERM}])
+
+
 def test_a_worker_that_dies_before_it_asks_leaves_nothing() -> None:
     process = start(["-m", "heimdall_jax.jobs.process"])
     said, _ = process.communicate("")
