@@ -88,25 +88,25 @@ def offset_to_local(offset_deg: Any, origin_deg: tuple[float, float], xp: Module
 def local_to_degrees(position_m: Any, origin_deg: tuple[float, float], xp: ModuleType = np) -> Any:
     """Latitude, longitude (..., 2) in degrees of the ground point at east, north (..., 2) in metres.
 
-    Solves for the height above the tangent plane at which the point lies on the ellipsoid (a quadratic), so
-    it inverts `degrees_to_local` exactly. Use float64: a float32 step at 45 degrees is 0.42 m.
+    Solves for the height above the tangent plane at which the point lies on the ellipsoid, so it inverts
+    `degrees_to_local` exactly. Use float64: a float32 step at 45 degrees is 0.42 m.
     """
     # Turned about the Earth's axis until the origin lies on the first meridian; no angle is then near a half turn.
     there = (origin_deg[0], 0.0)
-    axes, origin_ecef = local_axes(there), degrees_to_ecef(np.asarray(there, np.float64))
-    squash = np.array([1.0, 1.0, 1 / (1 - ECCENTRICITY_SQUARED)])
-    a = float(axes[2] @ (axes[2] * squash))
     same_rank = (None,) * (position_m.ndim - 1)  # jax.numpy may be told not to add axes by itself
-    point = origin_ecef[same_rank] + position_m @ axes[:2]
+    # Shrunk so that the ellipsoid is the unit sphere: what is across the way up leaves the rest of the length to it.
+    shrink = 1 / (SEMI_MAJOR_M * np.array([1.0, 1.0, 1 - FLATTENING]))
+    up = local_axes(there)[2] * shrink
+    up /= np.linalg.norm(up)
+    level = shrink[:, None] * (np.eye(3) - np.outer(up, up))
     # Products and whole columns, and both angles at once: half the operators of an exported model.
-    half_b = point @ (axes[2] * squash)[:, None]
-    c = (point * point) @ squash[:, None] - SEMI_MAJOR_M**2
-    height = (xp.sqrt(half_b * half_b - a * c) - half_b) / a
-    ground = point + height * axes[2][same_rank]
+    origin_ecef = degrees_to_ecef(np.asarray(there, np.float64))
+    across = (origin_ecef @ level)[same_rank] + position_m @ (local_axes(there)[:2] @ level)
+    ground = across + xp.sqrt(1 - (across * across) @ np.ones((3, 1))) * up[same_rank]
+    horizontal = (1 - FLATTENING) * xp.sqrt((ground * ground) @ np.array([[1.0], [1.0], [0.0]]))
     x, y, z = (ground[..., axis : axis + 1] for axis in range(3))
-    horizontal = (1 - ECCENTRICITY_SQUARED) * xp.sqrt(x * x + y * y)
-    across, along = xp.concatenate([z, y], axis=-1), xp.concatenate([horizontal, x], axis=-1)
-    turns = xp.arctan2(across, along) * (0.5 / math.pi) + np.array([0.0, origin_deg[1] / 360])[same_rank]
+    opposite, adjacent = xp.concatenate([z, y], axis=-1), xp.concatenate([horizontal, x], axis=-1)
+    turns = xp.arctan2(opposite, adjacent) * (0.5 / math.pi) + np.array([0.0, origin_deg[1] / 360])[same_rank]
     return 360 * (turns - xp.round(turns))
 
 
