@@ -81,6 +81,20 @@ for name in {modules!r}:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_training_starts_without_scipys_parts():
+    """They take half a second to import; `import scipy` imports each when it is first used."""
+    program = "import sys, heimdall_jax.pipeline; sys.exit(str(found) if (found := PARTS & sys.modules.keys()) else 0)"
+    parts = {"scipy.linalg", "scipy.ndimage", "scipy.optimize", "scipy.sparse", "scipy.spatial", "scipy.special"}
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("PARTS", repr(parts))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_every_entry_has_its_place():
     """What is committed at the top is what the house knows, and tests mirror the rooms."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)

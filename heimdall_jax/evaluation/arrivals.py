@@ -9,10 +9,9 @@ covariance of TDOA.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float64
 from numpy import ndarray
-from scipy.optimize import nnls
-from scipy.sparse.csgraph import connected_components
 
 Pairs = Float64[ndarray, "N R R"]
 
@@ -52,7 +51,7 @@ def noise_variance_s2(precision_per_s2_NRR: Pairs) -> Float64[ndarray, "N R"]:
             # The smallest solution where pairs are too few to tell the receivers apart.
             free, *_ = np.linalg.lstsq(design[valid] * scale[:, None], np.ones(int(valid.sum())), rcond=None)
             if (free < 0).any():
-                free, _ = nnls(design[valid] * scale[:, None], np.ones(int(valid.sum())))
+                free, _ = scipy.optimize.nnls(design[valid] * scale[:, None], np.ones(int(valid.sum())))
             variance[fix] = free / precision[valid].max()
     return variance
 
@@ -61,7 +60,7 @@ def largest_connected(precision_per_s2_NRR: Pairs) -> Bool[ndarray, "N R"]:
     """Receivers (N, R) of the largest group that valid pairs connect; times of other groups cannot be compared."""
     chosen = np.zeros(precision_per_s2_NRR.shape[:2], bool)
     for fix, precision in enumerate(precision_per_s2_NRR):
-        _, group = connected_components(precision > 0, directed=False)
+        _, group = scipy.sparse.csgraph.connected_components(precision > 0, directed=False)
         sizes = np.bincount(group)
         if sizes.max() > 1:
             chosen[fix] = group == np.argmax(sizes)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float64, Int
 from numpy import ndarray
 from rich.table import Table
@@ -90,8 +91,6 @@ def median_difference_interval(
 
     None with fewer than two groups.
     """
-    from scipy.stats import bootstrap  # slow to import
-
     _, number = np.unique(np.arange(len(before_N)) if group_N is None else group_N, return_inverse=True)
     order, size = np.argsort(number.reshape(-1), kind="stable"), np.bincount(number.reshape(-1))
     first = np.cumsum(size) - size
@@ -105,7 +104,7 @@ def median_difference_interval(
         return _median_difference(before_N[rows], after_N[rows])
 
     asked: dict[str, Any] = {"n_resamples": DRAWS, "batch": AT_ONCE, "vectorized": False, "method": "percentile"}
-    found = bootstrap((np.arange(len(size)),), difference, rng=np.random.default_rng(0), **asked)
+    found = scipy.stats.bootstrap((np.arange(len(size)),), difference, rng=np.random.default_rng(0), **asked)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 

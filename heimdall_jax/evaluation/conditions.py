@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float64, Shaped
 from numpy import ndarray
-from scipy.spatial import Delaunay
 
 from heimdall_jax.evaluation.bounds import binds, pooled_r68
 from heimdall_jax.evaluation.calibration import bootstrap_interval, inside_region, squared_mahalanobis
@@ -109,7 +109,7 @@ def judge(condition: Condition) -> dict[str, Any]:
     """
     squared = squared_mahalanobis(condition.offset_m_NE, condition.covariance_m2_NEE)
     inside = inside_region(squared, 0.68)
-    hull = Delaunay(condition.station_m_RE).find_simplex(condition.truth_m_NE) >= 0
+    hull = scipy.spatial.Delaunay(condition.station_m_RE).find_simplex(condition.truth_m_NE) >= 0
     near = condition.error_m_N <= NEAR_M
     bound_m = pooled_r68(condition.bound_m2_NEE, np.random.default_rng(0))
     region_m = math.sqrt(float(np.prod(np.ptp(condition.truth_m_NE, axis=0))))

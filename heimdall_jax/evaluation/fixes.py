@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float64
 from numpy import ndarray
-from scipy.spatial import KDTree
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,4 +56,4 @@ class Fixes:
         """Distance (N,) in metres from each transmitter to the nearest place that was trained on."""
         if self.trained_m_ME is None:
             return None
-        return KDTree(self.trained_m_ME).query(self.truth_m_NE)[0]
+        return scipy.spatial.KDTree(self.trained_m_ME).query(self.truth_m_NE)[0]

@@ -12,10 +12,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float64
 from numpy import ndarray
-from scipy.optimize import minimize
-from scipy.special import log_ndtr, softmax
 
 from heimdall_jax.types import Sample
 
@@ -81,7 +80,9 @@ def fit_path_loss(train: Sample) -> PathLoss:
     level = mean + np.bincount(some["identity"].ravel(), (at_1_km - mean * heard).ravel(), minlength=known + 1) / times
     start = np.array([3.0, math.log(6.0), math.log(3.0), *level])
     bounds = [EXPONENTS, *[tuple(np.log(SPREADS_DB))] * 2, *[(None, None)] * (known + 1)]
-    fitted = minimize(_cost, start, args=(some, decades, threshold), jac=True, method="L-BFGS-B", bounds=bounds).x
+    fitted = scipy.optimize.minimize(
+        _cost, start, args=(some, decades, threshold), jac=True, method="L-BFGS-B", bounds=bounds
+    ).x
     sigma, spread = np.exp(fitted[1:3])
     if known and not np.any(heard & (some["identity"] == 0)):
         fitted[3] = fitted[4:].mean()
@@ -127,7 +128,7 @@ def _cost(values: np.ndarray, samples: Sample, decades: np.ndarray, threshold: f
     log_each = np.where(heard, -0.5 * off**2 - math.log(sigma), np.where(silent, log_silent, 0.0))
     by_off = np.where(heard, -off, np.where(silent, pull_silent, 0.0))
     log_node = log_each.sum(axis=1) - 0.5 * NODES**2
-    share = softmax(log_node, axis=1)[:, None]
+    share = scipy.special.softmax(log_node, axis=1)[:, None]
     highest = log_node.max(axis=1)
     total = np.sum(highest + np.log(np.exp(log_node - highest[:, None]).sum(axis=1)))
     by_mean = -by_off * share / sigma
@@ -142,7 +143,7 @@ def _cost(values: np.ndarray, samples: Sample, decades: np.ndarray, threshold: f
 
 def _silence(off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Log Phi(x), and its derivative."""
-    log_share = log_ndtr(off)
+    log_share = scipy.special.log_ndtr(off)
     return log_share, np.exp(-0.5 * off**2 - 0.5 * math.log(2 * math.pi) - log_share)
 
 
@@ -168,5 +169,5 @@ def log_likelihood(law: PathLoss, samples: Sample, place_m: np.ndarray) -> np.nd
     rest = off - sent[..., None]
     log_each = np.where(heard, -0.5 * rest**2, 0.0)
     if silent.any():
-        log_each = log_each + np.where(silent, log_ndtr(rest), 0.0)
+        log_each = log_each + np.where(silent, scipy.special.log_ndtr(rest), 0.0)
     return log_each.sum(axis=-1) - 0.5 * prior * sent**2

@@ -14,9 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float64
 from numpy import ndarray
-from scipy.special import logsumexp
 
 from heimdall_jax.evaluation.path_loss import PathLoss, log_likelihood
 from heimdall_jax.evaluation.tdoa_fix import REACH_FACTOR
@@ -67,7 +67,7 @@ class PowerLaw:
         laws = [PathLoss(n, np.zeros(1), SHADOWING_DB, np.inf, -np.inf, low_m, high_m) for n in EXPONENTS]
         each = np.stack([log_likelihood(law, self.samples, place_m_NE[None])[0] for law in laws])
         inside = (np.abs(place_m_NE - self.centre_m) <= self.reach_m * (1 + 1e-9)).all(axis=1)
-        return np.where(inside, logsumexp(each, axis=0), -np.inf)
+        return np.where(inside, scipy.special.logsumexp(each, axis=0), -np.inf)
 
     def moments(self) -> tuple[Float64[ndarray, " 2"], Float64[ndarray, "2 2"]]:
         """Mean east, north (2,) in metres and covariance (2, 2) in square metres, the cells' own size included."""
@@ -78,7 +78,7 @@ class PowerLaw:
             axes = [low[axis] + (np.arange(CELLS_PER_SIDE) + 0.5) * cell[axis] for axis in range(2)]
             place_m = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
             log_density = self.log_density(place_m)
-            weight = np.exp(log_density - logsumexp(log_density))
+            weight = np.exp(log_density - scipy.special.logsumexp(log_density))
             mean = weight @ place_m
             off = place_m - mean
             covariance = (weight[:, None] * off).T @ off + np.diag(cell**2 / 12)

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Float64, Shaped
 from numpy import ndarray
-from scipy.optimize import minimize_scalar
 
 from heimdall_jax.evaluation.calibration import REGION, coverage
 from heimdall_jax.geodesy import error_radius_m
@@ -68,7 +68,7 @@ def isotropic_sigma_m(error_m: Float[ndarray, " N"], truth_error_m: Shaped[ndarr
 
     Where truths are exact it is the root of half the mean square; else each scatters by its own error (N,) besides.
     """
-    found = minimize_scalar(
+    found = scipy.optimize.minimize_scalar(
         lambda log_sigma: _nll(error_m, truth_error_m, math.exp(log_sigma)),
         bounds=(math.log(LEAST_SIGMA_M), math.log(max(float(error_m.max()), 2 * LEAST_SIGMA_M))),
         method="bounded",

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import minimum_filter
+import scipy
 
 from heimdall_jax.evaluation.ranges import Path, distance_and_slope, distance_m
 from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S
@@ -129,7 +129,7 @@ def _starts(problem: Problem, cell_s: np.ndarray, origin_deg: tuple[float, float
 def _local_minima(cost: np.ndarray) -> np.ndarray:
     """Costs (N, G) on the square grid, infinite where one of the eight neighbours is lower."""
     square = cost.reshape(-1, CELLS_PER_SIDE, CELLS_PER_SIDE)
-    lowest_about = minimum_filter(square, size=(1, 3, 3), mode="nearest")
+    lowest_about = scipy.ndimage.minimum_filter(square, size=(1, 3, 3), mode="nearest")
     return np.where(square <= lowest_about, square, np.inf).reshape(cost.shape)
 
 

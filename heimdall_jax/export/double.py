@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.polynomial import chebyshev
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
-from scipy.special import erfcx
 
 from heimdall_jax.export.signature import Tensor
 
@@ -200,7 +200,7 @@ def _erf_polynomial() -> np.ndarray:
     """Coefficients, lowest first, of log(exp(x^2) erfc(x) / t) in u = 2 t - 1, t = 2 / (2 + x), for x from 0 up."""
     u = chebyshev.chebpts1(ERF_DEGREE + 1)
     t = (u + 1) / 2
-    return chebyshev.cheb2poly(chebyshev.chebfit(u, np.log(erfcx(2 / t - 2) / t), ERF_DEGREE))
+    return chebyshev.cheb2poly(chebyshev.chebfit(u, np.log(scipy.special.erfcx(2 / t - 2) / t), ERF_DEGREE))
 
 
 def _with_constant(operator: str, value: str, constant: float, result: str) -> list[NodeProto]:

@@ -28,7 +28,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import chi2
+import scipy
 
 from heimdall_jax import geodesy
 from heimdall_jax.evaluation.ranges import Path
@@ -169,7 +169,7 @@ def _chance(residual_s: np.ndarray, sigma_s: np.ndarray) -> tuple[float, float]:
     """Chi-square of residuals, and the probability of as much or more."""
     sigmas = residual_s / sigma_s
     chi_square = float(sigmas @ sigmas)
-    return chi_square, float(chi2.sf(chi_square, len(sigmas) - NEEDED))
+    return chi_square, float(scipy.stats.chi2.sf(chi_square, len(sigmas) - NEEDED))
 
 
 def _odd_ones(details: FixDetails, used: np.ndarray, origin_deg: tuple[float, float], path: Path) -> list[int]:

@@ -7,13 +7,11 @@ scale is not clipped.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import scipy
 from jaxtyping import Array, Complex64, Float, Float32
-from scipy.constants import Boltzmann
-from scipy.fft import next_fast_len
 
 from heimdall_jax.geodesy import SPEED_OF_LIGHT_M_PER_S
 
@@ -45,7 +43,7 @@ def reference_loss_db(frequency_hz: float) -> float:
 
 def noise_floor_dbm(bandwidth_hz: float, noise_figure_db: float) -> float:
     """Thermal noise k T B at 290 K in dBm, plus the noise figure."""
-    return 10 * math.log10(Boltzmann * NOISE_TEMPERATURE_K * bandwidth_hz * 1000) + noise_figure_db
+    return 10 * math.log10(scipy.constants.Boltzmann * NOISE_TEMPERATURE_K * bandwidth_hz * 1000) + noise_figure_db
 
 
 def guarded_length(length: int, max_delay_samples: float) -> tuple[int, int]:
@@ -54,7 +52,7 @@ def guarded_length(length: int, max_delay_samples: float) -> tuple[int, int]:
     A phase ramp delays in a circle: what it wraps is the tapered edge, which is cut away.
     """
     guard = TAPER + CLEARANCE + math.ceil(max_delay_samples)
-    total: Any = next_fast_len(length + 2 * guard)  # an int; SciPy's own stub says None
+    total = scipy.fft.next_fast_len(length + 2 * guard)
     return total, guard
 
 

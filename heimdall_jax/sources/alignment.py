@@ -10,9 +10,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Complex64, Complex128, Float64, Int64
 from numpy import ndarray
-from scipy.special import i0
 
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.sources.kiwi_wav import FULL_SCALE, StampedIq
@@ -220,8 +220,8 @@ def interpolate(iq_T: Complex128[ndarray, " T"], start: float, step: float, coun
         position = start + step * np.arange(begin, min(begin + CHUNK, count), dtype=np.float64)
         near = np.floor(position).astype(np.int64)[:, None] + taps
         away = position[:, None] - near
-        window = i0(KAISER_BETA * np.sqrt(np.maximum(1 - (away / half) ** 2, 0.0))) / i0(KAISER_BETA)
-        kernel = np.sinc(away / stretch) * window / stretch
+        window = scipy.special.i0(KAISER_BETA * np.sqrt(np.maximum(1 - (away / half) ** 2, 0.0)))
+        kernel = np.sinc(away / stretch) * window / (scipy.special.i0(KAISER_BETA) * stretch)
         out_K[begin : begin + CHUNK] = np.einsum("kj,kj->k", kernel, iq_T[near])
     return out_K
 

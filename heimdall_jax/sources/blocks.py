@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import KDTree
+import scipy
 
 ATTEMPTS = 50
 """Early squares may leave no room for later ones: then all are drawn anew. On POWDER seven attempts of ten succeed."""
@@ -35,7 +35,7 @@ def squares(place_m: np.ndarray, first: np.ndarray, count: int) -> list[Square]:
     """
     rng = np.random.default_rng(0)
     size = len(first)
-    tree: Any = KDTree(place_m)  # that it gives the `size`-th neighbour alone its types do not know
+    tree = scipy.spatial.KDTree(place_m)
     reach_m = tree.query(place_m, k=[size], p=np.inf)[0][:, 0]
     about_first_m = _nearest_m(place_m, first)
     most: list[Square] = []
@@ -59,4 +59,4 @@ def _apart_m(place_m: np.ndarray, other_m: np.ndarray) -> np.ndarray:
 
 def _nearest_m(place_m: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Chebyshev distance (N,) of each transmission to the nearest of some."""
-    return KDTree(place_m[rows]).query(place_m, p=np.inf)[0]
+    return scipy.spatial.KDTree(place_m[rows]).query(place_m, p=np.inf)[0]

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Complex64, Float64
 from numpy import ndarray
-from scipy.ndimage import uniform_filter1d
 
 RESOLUTION_HZ = 20.0
 SMOOTHED_HZ = 200.0
@@ -57,7 +57,7 @@ def occupied_band(power_RF: Float64[ndarray, "R F"], sample_rate_hz: float) -> B
     heard_RF = power_RF[power_RF.sum(axis=1) > 0]
     if not len(heard_RF):
         return Band(-half_hz, half_hz)
-    smooth = uniform_filter1d(heard_RF, max(1, round(SMOOTHED_HZ / step_hz)), axis=1, mode="wrap")
+    smooth = scipy.ndimage.uniform_filter1d(heard_RF, max(1, round(SMOOTHED_HZ / step_hz)), axis=1, mode="wrap")
     # Running sums leave rounding of either sign where a line's neighbours hold nothing.
     smooth = np.maximum(smooth, 1e-12 * smooth.max(axis=1, keepdims=True))
     floor = np.quantile(smooth, FLOOR_QUANTILE, axis=1, keepdims=True)

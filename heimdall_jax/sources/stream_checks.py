@@ -18,9 +18,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float64, Int64, Shaped
 from numpy import ndarray
-from scipy.spatial import KDTree
 
 from heimdall_jax.sources.kiwi_wav import StampedIq
 
@@ -233,7 +233,7 @@ def _rest_db(readings: Readings, receiver: int) -> Float64[ndarray, " N"]:
     if not still or len(rows) < 2 * STEP_READINGS:
         return rest_db
     place_m, time_s = readings.place_m_NE[rows], readings.time_s_N[rows]
-    near = KDTree(place_m).query(place_m, k=min(CANDIDATES, len(rows)))[1]
+    near = scipy.spatial.KDTree(place_m).query(place_m, k=min(CANDIDATES, len(rows)))[1]
     soon = np.abs(time_s[near] - time_s[:, None]) < APART_S
     order = np.argsort(soon, axis=1, kind="stable")[:, :NEIGHBOURS]
     enough = (~soon).sum(axis=1) >= NEIGHBOURS

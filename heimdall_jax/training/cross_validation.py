@@ -15,8 +15,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Int
-from scipy.linalg import cholesky, lapack
 
 from heimdall_jax.progress import counted
 from heimdall_jax.training.correlation import Kernels, by_distance, by_sector
@@ -94,8 +94,8 @@ def _kernel(
 
 def left_out(covariance: np.ndarray, values: np.ndarray, groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Errors (N,) of `values` (N,) as predicted from the other groups, and the errors' variances (N,)."""
-    factor = cholesky(covariance, lower=True, check_finite=False)
-    (inverse_of,) = lapack.get_lapack_funcs(("potri",), (factor,))
+    factor = scipy.linalg.cholesky(covariance, lower=True, check_finite=False)
+    (inverse_of,) = scipy.linalg.lapack.get_lapack_funcs(("potri",), (factor,))
     inverse = inverse_of(factor, lower=1)[0]
     inverse = np.tril(inverse) + np.tril(inverse, -1).T
     weighted = inverse @ values

@@ -6,8 +6,8 @@ from itertools import product
 
 import jax
 import numpy as np
+import scipy
 from flax import nnx
-from scipy.special import logsumexp
 
 from heimdall_jax.models.fingerprints import LIKE_ONE, Fingerprints
 from heimdall_jax.types import Sample
@@ -85,6 +85,6 @@ def _likeliest(
     for temperature, spread_m in product(TEMPERATURES, SPREADS_M):
         weight = np.where(same, -np.inf, -0.5 * mismatch / temperature)
         near = -0.5 * squared_m2 / spread_m**2 - np.log(2 * np.pi * spread_m**2)
-        density = np.asarray(logsumexp(weight + near, axis=1)) - np.asarray(logsumexp(weight, axis=1))
+        density = scipy.special.logsumexp(weight + near, axis=1) - scipy.special.logsumexp(weight, axis=1)
         nats[temperature, spread_m] = -np.logaddexp(density + np.log(LIKE_ONE), anywhere).mean()
     return min(nats, key=lambda which: nats[which])

@@ -15,10 +15,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Float64
 from numpy import ndarray
-from scipy.linalg import cholesky, solve_triangular
-from scipy.spatial import KDTree
 
 from heimdall_jax.config import RadioMapConfig
 
@@ -51,7 +50,7 @@ def krige(
         config: Spreads, correlation distance, number of neighbours.
     """
     count = min(config.neighbours, len(places_m))
-    found = KDTree(places_m).query(targets_m, count)
+    found = scipy.spatial.KDTree(places_m).query(targets_m, count)
     away_m, nearest = (np.reshape(values, (len(targets_m), count)) for values in found)
     columns = readings_db.shape[1]
     fields = Fields(np.empty((len(targets_m), columns)), np.empty((len(targets_m), columns)), np.empty(len(targets_m)))
@@ -75,8 +74,8 @@ def _predict(
     right = np.zeros((len(row), known.shape[1] + 1))
     right[np.arange(len(row)), column] = config.shadowing_db**2 * np.exp(-away_m[row] / config.correlation_m)
     right[:, -1] = readings_db[row, column]
-    factor = cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
-    white = solve_triangular(factor, right, lower=True, overwrite_b=True, check_finite=False)
+    factor = scipy.linalg.cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
+    white = scipy.linalg.solve_triangular(factor, right, lower=True, overwrite_b=True, check_finite=False)
     explained = white[:, :-1].T @ white
     return explained[:, -1], config.shadowing_db**2 * np.eye(known.shape[1]) - explained[:, :-1]
 

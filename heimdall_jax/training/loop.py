@@ -50,7 +50,7 @@ class Loop:
         evaluate_every: Steps between evaluations.
         record: Goes into every checkpoint beside the loop's own progress.
         display: For a person.
-        measure: Called with what the first step is about to get.
+        measure: Called after the first step, with what the second is about to get.
         keep_bad: Keeps the batch of a step that went wrong; says where, and whose it is.
         clock: Seconds; a fake one in tests.
         stop: Asked once a step.
@@ -126,11 +126,12 @@ class Loop:
             batch = next(batches)
             recent.append((step, batch))
             placed = self.trainer.place(batch, wish)
-            if step == first:
-                self.measure(state, placed)
             state, report = self.trainer.step(state, placed)
-            previous, pending = pending, (step, report)
-            self._log(previous, recent)
+            self._log(pending, recent)
+            pending = step, report
+            if step == first:  # told at once; what is measured then has the devices for itself
+                pending = self._log(pending, recent)
+                self.measure(state, placed)
             step += 1
         self.checkpoints.wait()
         return state
@@ -148,7 +149,7 @@ class Loop:
         if report.wish is not None and (wish := int(report.wish)) > (SAVE if step < self._saved_step else 0):
             self._wished = max(self._wished, wish)
         metrics["train/gradient_norm"] = float(report.gradient_norm)
-        metrics["train/learning_rate"] = self.trainer.learning_rate(step)
+        metrics["train/learning_rate"] = float(report.learning_rate)
         watch, loss = SpikeWatch.of(self.config), metrics["train/loss"]
         finite = bool(report.finite)
         why = watch.spiked(loss, self.progress) if finite else "NaN or Inf"

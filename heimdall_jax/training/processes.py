@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
-from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from heimdall_jax.training.correlation import Kernels, correlation
 from heimdall_jax.training.kriging import Fields
@@ -34,7 +34,7 @@ class _Solved(NamedTuple):
 
     def weights(self, residual_db: np.ndarray) -> np.ndarray:
         """Covariance^-1 times readings without offsets (n,)."""
-        return cho_solve((self.factor, True), residual_db.astype(np.float32), check_finite=False)
+        return scipy.linalg.cho_solve((self.factor, True), residual_db.astype(np.float32), check_finite=False)
 
 
 def fit_fields(
@@ -67,7 +67,7 @@ def fit_fields(
         rest_db = readings_db[field.rows, column] - offsets_db[field.rows]
         cross = np.float32(shadowing_db**2) * correlation(places_m[field.rows], targets_m, stand_m, *kernel)
         fields.mean_db_GC[:, column] = cross.T @ field.weights(rest_db)
-        white = solve_triangular(field.factor, cross, lower=True, overwrite_b=True, check_finite=False)
+        white = scipy.linalg.solve_triangular(field.factor, cross, lower=True, overwrite_b=True, check_finite=False)
         explained_db2 = np.einsum("ng,ng->g", white, white, dtype=np.float64)
         fields.own_db2_GC[:, column] = np.maximum(shadowing_db**2 - explained_db2, 0.0)
     return fields
@@ -88,7 +88,7 @@ def _solve(
     covariance = correlation(places_m[rows], places_m[rows], receiver_m, correlation_m, sector_share)
     covariance *= np.float32(shadowing_db**2)
     covariance.flat[:: len(rows) + 1] += np.float32(noise_db**2)
-    factor = cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
+    factor = scipy.linalg.cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
     return _Solved(rows, factor, noise_db)
 
 

@@ -13,10 +13,11 @@ the step alone, so a run that is killed and resumed goes the same way.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from heimdall_jax.config import TrainingConfig
 from heimdall_jax.types import Sample
@@ -119,8 +120,8 @@ class SpikeWatch:
             return None
         recent = progress.recent_losses
         if len(recent) == self.window and self.may_go_back(progress):
-            middle = statistics.median(recent)
-            spread = MAD_TO_SIGMA * statistics.median(abs(one - middle) for one in recent)
+            middle = float(np.median(recent))
+            spread = MAD_TO_SIGMA * float(np.median(np.abs(np.subtract(recent, middle))))
             if spread > 0 and loss > middle + self.factor * spread:
                 return f"a loss of {loss:.4g}, {(loss - middle) / spread:.1f} spreads above the {self.window} before"
         progress.recent_losses = [*recent[1 - self.window :], loss] if self.window > 1 else [loss]

@@ -53,6 +53,7 @@ class StepReport(NamedTuple):
     Attributes:
         metrics: Of its batch.
         gradient_norm: Of all parameters.
+        learning_rate: Of this step.
         finite: Whether its numbers were.
         finite_leaves: Of each parameter, in the order of the tree: whether its gradient was.
         wish: The largest of all processes; None of one alone.
@@ -60,6 +61,7 @@ class StepReport(NamedTuple):
 
     metrics: Metrics
     gradient_norm: jax.Array
+    learning_rate: jax.Array
     finite: jax.Array
     finite_leaves: jax.Array
     wish: jax.Array | None = None
@@ -165,11 +167,6 @@ class Trainer:
             compiling.result()
             forward.compile()
 
-    def learning_rate(self, step: int) -> float:
-        """Of a step."""
-        with jax.numpy_dtype_promotion("standard"):
-            return float(np.asarray(self._schedule(step)))
-
     def model(self, state: TrainState) -> nnx.Module:
         """The model of a state, in serving mode, with averaged weights where they are kept."""
         params = state.params if state.average is None else state.average
@@ -243,6 +240,7 @@ class Trainer:
         gradient = clipped(gradient, norm, self._config.clip_norm)
         with jax.numpy_dtype_promotion("standard"):  # Optax mixes its counters' type with floats
             updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
+            learning_rate = jnp.asarray(self._schedule(state.step))
         params = optax.apply_updates(state.params, updates)
         average = state.average
         if average is not None and self._config.ema_decay is not None:
@@ -251,7 +249,7 @@ class Trainer:
         new = TrainState(state.step + 1, params, statistics, optimizer, average)
         kept = jax.tree.map(lambda fresh, old: jnp.where(finite, fresh, old), new, state)
         wish = jnp.max(batch[WISH]) if WISH in batch else None
-        return kept, StepReport(metrics, norm, finite, jnp.isfinite(squares), wish)
+        return kept, StepReport(metrics, norm, learning_rate, finite, jnp.isfinite(squares), wish)
 
     def _keys(self, step: jax.Array) -> Any:
         """A key for each random stream of the model: `fold_in` of the stream's path, then of the step."""
