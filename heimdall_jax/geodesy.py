@@ -103,7 +103,7 @@ def local_to_degrees(position_m: Any, origin_deg: tuple[float, float], xp: Modul
     origin_ecef = degrees_to_ecef(np.asarray(there, np.float64))
     across = (origin_ecef @ level)[same_rank] + position_m @ (local_axes(there)[:2] @ level)
     ground = across + xp.sqrt(1 - (across * across) @ np.ones((3, 1))) * up[same_rank]
-    horizontal = (1 - FLATTENING) * xp.sqrt((ground * ground) @ np.array([[1.0], [1.0], [0.0]]))
+    horizontal = xp.sqrt((ground * ground) @ ((1 - FLATTENING) ** 2 * np.array([[1.0], [1.0], [0.0]])))
     x, y, z = (ground[..., axis : axis + 1] for axis in range(3))
     opposite, adjacent = xp.concatenate([z, y], axis=-1), xp.concatenate([horizontal, x], axis=-1)
     turns = xp.arctan2(opposite, adjacent) * (0.5 / math.pi) + np.array([0.0, origin_deg[1] / 360])[same_rank]
