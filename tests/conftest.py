@@ -1,4 +1,4 @@
-"""Test-wide switches, set before JAX is imported: CPU, 8 virtual devices, strict promotion, runtime type checks."""
+"""Test-wide switches, set before JAX is imported: CPU, 2 virtual devices, strict promotion, runtime type checks."""
 
 import atexit
 import os
@@ -7,7 +7,7 @@ import signal
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers of one run, and programs that they start, share it
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="heimdall-xla-")

@@ -42,7 +42,9 @@ def write_places(folder: Path) -> None:
     """Write `location_coordinates.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     places = {name: tuple(local_to_degrees(place, ORIGIN)) for name, place in zip(NAMES, FIXED_M, strict=True)}
-    known = ", ".join(f'"{name}": ({float(lat)!r}, {float(lon)!r})' for name, (lat, lon) in places.items())
+    known = ", ".join(
+        f'"{name}": ({round(float(lat), 9)!r}, {round(float(lon), 9)!r})' for name, (lat, lon) in places.items()
+    )
     (folder / "location_coordinates.json").write_text(f'{{{known}, "bus-1": None}}')
 
 

@@ -33,7 +33,7 @@ def bytes_on_one_device(tree) -> int:
 
 
 @pytest.mark.slow
-def test_a_state_that_is_cut_trains_alike_in_an_eighth_of_the_memory(data: HeimdallDataset):
+def test_a_state_that_is_cut_trains_alike_in_a_share_of_the_memory(data: HeimdallDataset):
     batches = training_batches(data, batch_size=16, augmentation=AugmentationConfig(), seed=1)
     losses, held = {}, {}
     for sharding in ("replicated", "fsdp"):
@@ -46,7 +46,7 @@ def test_a_state_that_is_cut_trains_alike_in_an_eighth_of_the_memory(data: Heimd
         shapes = trainer.shapes(batches[0])[0]
         assert jax.tree.map(lambda leaf: leaf.sharding, state) == jax.tree.map(lambda leaf: leaf.sharding, shapes)
     np.testing.assert_allclose(losses["fsdp"], losses["replicated"], rtol=1e-5)
-    assert 1 / 8 <= held["fsdp"] / held["replicated"] < 1.2 / 8
+    assert 1 <= jax.device_count() * held["fsdp"] / held["replicated"] < 1.2
 
 
 def test_only_large_arrays_are_cut_and_along_the_longest_axis_that_divides():
