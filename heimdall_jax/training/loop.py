@@ -50,7 +50,7 @@ class Loop:
         evaluate_every: Steps between evaluations.
         record: Goes into every checkpoint beside the loop's own progress.
         display: For a person.
-        measure: Called after the first step, with what the second is about to get.
+        measure: Called after the first step, with the state that it gave and the batch that it got.
         keep_bad: Keeps the batch of a step that went wrong; says where, and whose it is.
         clock: Seconds; a fake one in tests.
         stop: Asked once a step.
