@@ -210,6 +210,7 @@ def test_resume_needs_the_runs_own_config(run: Path, folder: Path, tmp_path: Pat
         train(config, tmp_path / "none", resume=True, console=silent())
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_changes_nothing(run: Path) -> None:
     before = open_run(run)
     metrics = json.loads((run / "metrics.json").read_text())

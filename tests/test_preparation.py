@@ -37,7 +37,7 @@ def test_simulated_network(tmp_path):
     read = open_prepared(tmp_path, "train")
     for index in range(4):
         np.testing.assert_array_equal(read[index].iq_RT, made[index].iq_RT)
-        assert read[index].truth_deg == made[index].truth_deg
+        np.testing.assert_allclose(read[index].truth_deg, made[index].truth_deg, rtol=1e-15)
     parts = split(source, "random", folder=tmp_path)
     assert {source[int(i)].session_id for i in parts.test} == {f"test-{i:06d}" for i in range(3)}
 

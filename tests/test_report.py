@@ -104,6 +104,7 @@ def test_another_split_has_its_own_report_here_and_there(run: Path):
     assert (run / "report.html").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_moved_from_its_tracking_store_is_reported_in_files(run: Path, tmp_path: Path):
     moved = tmp_path / "runs" / "night"
     shutil.copytree(run, moved)

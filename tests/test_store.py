@@ -71,6 +71,7 @@ def test_stamps_change_with_the_objects(store):
         assert store.stamps(nowhere) == {}
 
 
+@pytest.mark.slow
 def test_a_long_list_comes_in_pages(s3_url):
     store = open_store(s3_url)
     for number in range(1003):

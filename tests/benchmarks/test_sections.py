@@ -47,6 +47,7 @@ def test_what_cannot_be_measured_is_refused(section, repeats):
         sections.bench(section, repeats=repeats, out=None, console=quiet())
 
 
+@pytest.mark.slow
 def test_features_are_measured_and_written(monkeypatch, tmp_path):
     def absent(iq, config):
         raise ImportError("No module named 'torch'")
@@ -75,6 +76,7 @@ def test_the_peer_of_correlations_does_the_same_work():
         np.testing.assert_allclose(np.abs(theirs[:, column]), np.abs(ours[:, other, one]), rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_steps_of_the_set_network_are_measured(without_torch, monkeypatch):
     monkeypatch.setattr(training, "RECEIVERS", 4)
     found = training.receiver_set(1, batch_size=8)

@@ -53,7 +53,7 @@ def test_pairs_tell_what_two_intervals_that_overlap_hide():
     assert found["verdict"] == WORSE
 
 
-@pytest.mark.parametrize(("walk", "groups"), [(1, False), (8, True)])
+@pytest.mark.parametrize(("walk", "groups"), [pytest.param(1, False, marks=pytest.mark.slow), (8, True)])
 def test_intervals_hold_a_known_difference_as_often_as_they_promise(
     walk: int, groups: bool, monkeypatch: pytest.MonkeyPatch
 ):

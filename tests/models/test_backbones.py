@@ -28,8 +28,8 @@ def test_resnet18_has_its_published_parameters():
     [  # torchvision 0.21 model pages, 1000 classes
         ("convnext_tiny", 28_589_128),
         ("convnext_small", 50_223_688),
-        ("convnext_base", 88_591_464),
-        ("convnext_large", 197_767_336),
+        pytest.param("convnext_base", 88_591_464, marks=pytest.mark.slow),
+        pytest.param("convnext_large", 197_767_336, marks=pytest.mark.slow),
     ],
 )
 def test_convnext_has_its_published_parameters(name, published):

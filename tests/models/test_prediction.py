@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 
 from heimdall_jax.config import ModelConfig
@@ -38,6 +39,7 @@ def samples(count: int = 64, receivers: int = 7) -> Sample:
     return {name: value.astype(np.float32) for name, value in single.items()} | masks | {"identity": identity}
 
 
+@pytest.mark.slow
 def test_float32_is_metres_off_where_receivers_stand_on_one_line():
     network = build(TIMED, DOMAIN, nnx.Rngs(0))
     network.eval()

@@ -16,8 +16,21 @@ IQ = jax.ShapeDtypeStruct((2, 3, samples_needed(FEATURES)), jnp.complex64)
 HEARD = jax.ShapeDtypeStruct((2, 3), jnp.bool)
 
 
-@pytest.mark.parametrize("settings", [{}, {"precision": "bfloat16", "rematerialise": True}], ids=["plain", "half"])
-@pytest.mark.parametrize("network", NETWORKS)
+HALF = {"precision": "bfloat16", "rematerialise": True}
+
+
+@pytest.mark.parametrize(
+    ("network", "settings"),
+    [
+        *(pytest.param(network, {}, id=f"{network}-plain") for network in NETWORKS),
+        pytest.param("receiver_set", HALF, id="receiver_set-half"),
+        *(
+            pytest.param(network, HALF, id=f"{network}-half", marks=pytest.mark.slow)
+            for network in NETWORKS
+            if network != "receiver_set"
+        ),
+    ],
+)
 def test_a_train_step_lowers(network, settings):
     devices = jax.device_count()
     trainer = trainer_of(NETWORKS[network], training_of(network, batch_size=devices, **settings))

@@ -136,6 +136,7 @@ def test_fingerprints_are_used_where_they_know_more_than_the_map():
     assert errors_m(with_them, test).mean() < 0.9 * errors_m(without, test).mean()
 
 
+@pytest.mark.slow
 def test_fingerprints_of_another_area_have_no_share():
     """The law of the map holds in the east, too; recordings of the west say that none comes from there."""
     wide = replace(BOTH, margin_m=500.0)
