@@ -160,6 +160,7 @@ def _tables(run: Run) -> MapTables:
         mapped=np.asarray(net.mapped[...]) > 0.5,
         about_law_db=np.asarray(net.about_law_db[...]),
         bias_db=np.asarray(net.bias_db[...]),
+        floor_db=np.asarray(net.floor_db[...]),
         exponent=float(net.exponent[...]),
         shared_db2=shared_db2,
         temperature=float(net.temperature[...] / net.shares[0]),

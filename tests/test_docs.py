@@ -27,7 +27,7 @@ from tests.laws import ROOT
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FLAG = re.compile(r"--[a-z][\w.-]*")
-FOREIGN = {"--backend-store-uri", "--pool", "--concurrency", "--loglevel", "--flink-master"}
+FOREIGN = {"--backend-store-uri", "--pool", "--concurrency", "--loglevel", "--flink-master", "--cov"}
 """Flags of other programs that the pages name."""
 
 

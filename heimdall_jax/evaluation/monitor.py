@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from heimdall_jax.evaluation.faults import exchanged, without
+from heimdall_jax.propagation import NOISE_DB, reading_db, reading_slope
 from heimdall_jax.types import Sample
 
 FROZEN_SHARE = 0.05
@@ -46,11 +47,12 @@ class MapTables(NamedTuple):
 
     Attributes:
         places_m: Grid points, east, north.
-        mean_db: Expected reading of a receiver with a map.
-        own_db2: Variance of its reading.
-        mapped: Which have a map; the others read `bias_db - 10 exponent log10(distance)`.
+        mean_db: Expected power of the signal at a receiver with a map.
+        own_db2: Its variance.
+        mapped: Which have a map; the others expect `bias_db - 10 exponent log10(distance)`.
         about_law_db: Their spread about that.
         bias_db: At 1 m.
+        floor_db: Of the noise in its readings, `NO_FLOOR_DB` where there is none.
         exponent: Of that law.
         shared_db2: Variance of what all readings of a transmission share: transmit power and map.
         temperature: Divides the log-likelihood.
@@ -62,12 +64,13 @@ class MapTables(NamedTuple):
     mapped: Bool[ndarray, " K"]
     about_law_db: Float[ndarray, " K"]
     bias_db: Float[ndarray, " K"]
+    floor_db: Float[ndarray, " K"]
     exponent: float
     shared_db2: Float[ndarray, " G"]
     temperature: float
 
     def expect(self, samples: Sample) -> tuple[Float[ndarray, "B R G"], Float[ndarray, "B R G"]]:
-        """Mean and own variance of each receiver's reading from every place."""
+        """Mean and own variance of each receiver's reading from every place; near its noise both by the slope there."""
         identity = np.where(samples["present"], samples["identity"], 0)
         mean_db, own_db2 = self.mean_db[identity], self.own_db2[identity]
         for row, receiver in zip(*np.nonzero(samples["heard"] & ~self.mapped[identity]), strict=True):
@@ -76,7 +79,10 @@ class MapTables(NamedTuple):
             decades = 0.5 * np.log10(np.maximum(np.sum(offset_m**2, axis=1), NEAREST_M**2))
             mean_db[row, receiver] = self.bias_db[who] - 10.0 * self.exponent * decades
             own_db2[row, receiver] = self.about_law_db[who] ** 2
-        return mean_db, own_db2
+        floor_db = self.floor_db[identity][..., None]
+        slope = reading_slope(mean_db, floor_db, np)
+        noise_db2 = (NOISE_DB * (1.0 - slope)) ** 2
+        return reading_db(mean_db, floor_db, np), slope**2 * own_db2 + noise_db2
 
 
 class Prediction(NamedTuple):

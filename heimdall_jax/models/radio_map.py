@@ -34,6 +34,7 @@ from heimdall_jax.models.fingerprints import Fingerprints
 from heimdall_jax.models.heads import Fix, Locator
 from heimdall_jax.models.normaliser import Fixed, Tables
 from heimdall_jax.models.recalibration import Recalibration
+from heimdall_jax.propagation import BELIEVED_DB, MARGIN_DB, NO_FLOOR_DB, signal_db, signal_noise_db2
 from heimdall_jax.types import Domain
 
 NEAREST_M = 20.0
@@ -69,6 +70,7 @@ class RadioMapNet(Locator, Tables):
         self.about_law_db = Fixed(jnp.full(known, config.moving_std_db, jnp.float32))
         self.bias_db = Fixed(jnp.zeros(known, jnp.float32))
         self.least_db = Fixed(jnp.zeros(known, jnp.float32))
+        self.floor_db = Fixed(jnp.full(known, NO_FLOOR_DB, jnp.float32))
         self.exponent = Fixed(jnp.asarray(2.0, jnp.float32))
         self.temperature = Fixed(jnp.asarray(1.0, jnp.float32))
         self.shares = Fixed(jnp.asarray((1.0, 0.0), jnp.float32))
@@ -146,6 +148,13 @@ class RadioMapNet(Locator, Tables):
     ) -> Float[Array, "B G"]:
         """Of every grid point, up to a constant of each transmission."""
         mean_db, own_db2 = self._expected(receiver_m, present, identity)
+        if self.config.cross_validate:
+            rss_db, floor_db = jnp.where(heard, rss_db, 0.0), jnp.take(self.floor_db[...], identity, axis=0)
+            present = present & ~(heard & (rss_db < floor_db - BELIEVED_DB))
+            heard = heard & (rss_db > floor_db + MARGIN_DB)
+            noise_db2 = jnp.where(heard, signal_noise_db2(rss_db, floor_db, jnp), 0.0)
+            own_db2 = own_db2 + noise_db2[..., None]
+            rss_db = signal_db(rss_db, floor_db, jnp)
         shared_db2 = self.config.offset_db**2 + self.shared_db2[...][None]
         precision = jnp.where(heard[..., None], 1.0 / own_db2, 0.0)
         left_db = jnp.where(heard, rss_db, 0.0)[..., None] - mean_db

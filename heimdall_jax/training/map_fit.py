@@ -14,6 +14,7 @@ from numpy import ndarray
 
 from heimdall_jax.models.radio_map import RadioMapNet
 from heimdall_jax.progress import counted
+from heimdall_jax.propagation import NO_FLOOR_DB
 from heimdall_jax.training.correlation import Kernels
 from heimdall_jax.training.fingerprint_fit import INPUTS, learn_fingerprints
 from heimdall_jax.training.losses import gaussian_nll
@@ -137,10 +138,11 @@ def tables(radio_map: RadioMap, identity_R: np.ndarray, count: int) -> dict[str,
         "about_law_db": np.full(count, radio_map.config.moving_std_db),
         "bias_db": np.full(count, radio_map.bias_db_R.mean()),
         "least_db": np.full(count, radio_map.least_db_R.min()),
+        "floor_db": np.full(count, NO_FLOOR_DB),
     }
     rows = np.flatnonzero(identity_R)
     fields = (radio_map.mean_db_GR.T, radio_map.own_db2_GR.T, radio_map.has_field_R)
-    levels = (radio_map.about_law_db_R, radio_map.bias_db_R, radio_map.least_db_R)
+    levels = (radio_map.about_law_db_R, radio_map.bias_db_R, radio_map.least_db_R, radio_map.floor_db_R)
     for name, values in zip(found, (*fields, *levels), strict=True):
         found[name][identity_R[rows]] = values[rows]
     return found | {"shared_db2": radio_map.shared_db2_G, "exponent": radio_map.exponent}

@@ -7,6 +7,7 @@ from scipy.stats import multivariate_normal
 from heimdall_jax.evaluation.faults import KINDS, exchanged, inject, partner_of
 from heimdall_jax.evaluation.monitor import FEWEST, NEAREST_M, MapTables, cured, leave_one_out, watch
 from heimdall_jax.models import radio_map
+from heimdall_jax.propagation import NO_FLOOR_DB, NOISE_DB, reading_db
 
 RECEIVERS, SIDE, STEP_M = 9, 12, 100.0
 RNG = np.random.default_rng(0)
@@ -33,6 +34,7 @@ TABLES = MapTables(
     mapped=np.array([False, *[True] * (RECEIVERS - 1), False]),  # the last moves and has no map
     about_law_db=np.full(RECEIVERS + 1, 8.0),
     bias_db=np.full(RECEIVERS + 1, -40.0),
+    floor_db=np.full(RECEIVERS + 1, NO_FLOOR_DB),
     exponent=3.0,
     shared_db2=np.full(len(PLACES_M), OFFSET_DB**2),
     temperature=1.0,
@@ -85,6 +87,19 @@ def test_a_reading_is_predicted_as_brute_force_conditions_normals():
             mean = weight @ at_db
             assert predicted.mean_db_NR[row, r] == pytest.approx(mean, abs=1e-3)
             assert predicted.variance_db2_NR[row, r] == pytest.approx(weight @ (spread_db2 + (at_db - mean) ** 2), 1e-4)
+
+
+def test_near_its_noise_a_reading_is_predicted_as_drawn_ones_spread():
+    """Mean and variance by the slope are those of 100,000 readings of signals drawn there, but for what bends."""
+    floor_db, rng = -70.0, np.random.default_rng(5)
+    tables = TABLES._replace(floor_db=np.full(RECEIVERS + 1, floor_db), own_db2=np.full_like(TABLES.own_db2, 1.0))
+    mean_db, variance_db2 = (values[0, :-1] for values in tables.expect(recorded(1, seed=1)))
+    for receiver, cell in ((0, 3), (4, 60), (7, 100)):
+        signals_db = MEAN_DB[receiver + 1, cell] + rng.standard_normal(100_000)
+        drawn_db = reading_db(signals_db, floor_db + NOISE_DB * rng.standard_normal(100_000), np)
+        assert mean_db[receiver, cell] == pytest.approx(drawn_db.mean(), abs=0.15)
+        assert variance_db2[receiver, cell] == pytest.approx(drawn_db.var(), rel=0.15)
+        assert mean_db[receiver, cell] > MEAN_DB[receiver + 1, cell]
 
 
 @pytest.mark.parametrize("seed", range(5))

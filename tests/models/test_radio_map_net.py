@@ -13,6 +13,7 @@ from heimdall_jax.config import RadioMapConfig
 from heimdall_jax.errors import ConfigError
 from heimdall_jax.models.heads import Fix
 from heimdall_jax.models.radio_map import RadioMapNet, geometric_median, grid
+from heimdall_jax.propagation import NO_FLOOR_DB, least_signal_db, signal_db, signal_noise_db2
 from heimdall_jax.types import Domain
 
 CONFIG = RadioMapConfig(spacing_m=100.0, margin_m=100.0, offset_db=4.0, moving_std_db=7.0, missed=0.03)
@@ -209,6 +210,30 @@ def test_cross_validated_it_answers_the_median_whatever_the_temperature(net):
     off = PLACES_M - fix.position_m[0]
     wanted = (tempered[:, None] * off).T @ off + 100.0**2 / 12 * np.eye(2)
     np.testing.assert_allclose(fix.scale_m[0] @ fix.scale_m[0].T, wanted, rtol=1e-3, atol=3.0)
+
+
+def test_a_reading_near_the_noise_is_what_the_signal_under_it_can_be(net):
+    """Cross-validated: above its floor a noisier signal, at it one that was not heard, far below it nothing."""
+    floors_db = np.array([NO_FLOOR_DB, NO_FLOOR_DB, -84.0, NO_FLOOR_DB, NO_FLOOR_DB])
+    least_db = np.where(floors_db > NO_FLOOR_DB, least_signal_db(floors_db), MAP["least_db"])
+    judged = RadioMapNet(DOMAIN, replace(CONFIG, cross_validate=True))
+    judged.fill(MAP | {"floor_db": floors_db, "least_db": least_db})
+    samples = batch([[1, 1, 1]])
+    signal, noise_db2 = (float(f(np.float64(-80.0), -84.0, np)) for f in (signal_db, signal_noise_db2))
+    assert signal < -82.0
+    assert noise_db2 > 0.3
+    for read_db, said_db, noisier_db2, heard, present in (
+        (-80.0, signal, noise_db2, True, True),
+        (-83.0, np.nan, 0.0, False, True),
+        (-95.0, np.nan, 0.0, False, False),
+    ):
+        read, said = ({name: value.copy() for name, value in samples.items()} for _ in range(2))
+        read["rss_db"][0, 1], said["rss_db"][0, 1] = read_db, said_db
+        said["heard"][0, 1], said["present"][0, 1] = heard, present
+        plain = RadioMapNet(DOMAIN, CONFIG)
+        noisier = MAP["own_db2"] + noisier_db2 * (np.arange(5) == 2)[:, None]
+        plain.fill(MAP | {"own_db2": noisier, "least_db": least_db})
+        np.testing.assert_allclose(posterior(judged, read), posterior(plain, said), rtol=2e-4)
 
 
 def test_each_receiver_has_its_own_spread_about_the_law(net):

@@ -49,6 +49,14 @@ def test_drawn_powers_spread_as_the_map_says(columns: dict[str, np.ndarray]) -> 
     assert abs(normal.std() - 1.0) < 4 / np.sqrt(2 * normal.size)
 
 
+def test_drawn_powers_never_fall_below_the_noise(columns: dict[str, np.ndarray]) -> None:
+    fitted = fit_radio_map(columns, CONFIG)
+    plain = fitted.draw(columns, np.random.default_rng(1))["rss_db"].astype(np.float64)
+    floor_db = np.full(5, np.median(plain))
+    noisy = replace(fitted, floor_db_R=floor_db).draw(columns, np.random.default_rng(1))["rss_db"]
+    np.testing.assert_allclose(10 ** (noisy / 10), 10 ** (plain / 10) + 10 ** (floor_db / 10), rtol=1e-4)
+
+
 def test_what_the_maps_share_is_drawn_as_an_offset(columns: dict[str, np.ndarray]) -> None:
     fitted = fit_radio_map(columns, replace(CONFIG, offset_db=3.0))
     fitted = replace(
