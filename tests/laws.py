@@ -24,6 +24,7 @@ BASE = {
     "config",
     "worlds",
     "feature_settings",
+    "propagation",
     "geodesy",
 }
 EVERYTHING = None

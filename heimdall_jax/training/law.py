@@ -79,13 +79,14 @@ def fit_law(train: Sample, *, floors: bool) -> Law:
     """
     labelled, truth_m = (train["weight"] > 0)[:, None], train["position_m"].astype(np.float64)
     read, rss_db = train["heard"] & labelled, train["rss_db"].astype(np.float64)
-    if read.sum() < FEWEST:
-        cure = "Give more data, or do without a map: --augmentation.simulated 0, another --model.name."
-        raise DataError(explain("radio map", got=f"{read.sum()} readings", allowed=f"{FEWEST} or more", cure=cure))
     floor_db = np.full(rss_db.shape[1], NO_FLOOR_DB)
     if floors:
         floor_db = noise_floors_db(rss_db, read, train["present"] & labelled)
     heard = read & (rss_db > floor_db + MARGIN_DB)
+    if heard.sum() < FEWEST:
+        cure = "Give more data, or do without a map: --augmentation.simulated 0, another --model.name."
+        got = f"{heard.sum()} readings of a signal"
+        raise DataError(explain("radio map", got=got, allowed=f"{FEWEST} or more", cure=cure))
     below = read & ~heard & (rss_db > floor_db - BELIEVED_DB)
     least_db = np.where(heard, signal_db(rss_db, floor_db, np), np.inf).min(axis=0)
     least_db = np.where(floor_db > NO_FLOOR_DB, least_signal_db(floor_db), least_db)
