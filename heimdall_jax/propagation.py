@@ -32,7 +32,8 @@ class RadioMapConfig:
     """The propagation model of `training/radio_map.py`. Shadowing and noise as measured on 462.7 MHz campus data."""
 
     cross_validate: bool = False
-    """Choose shadowing, correlation and noise for each receiver by cross-validation; place by the geometric median."""
+    """Choose shadowing, correlation and noise for each receiver by cross-validation; take the noise floors out of
+    readings; place by the geometric median."""
     shadowing_db: float = 7.0
     correlation_m: float = 150.0
     noise_db: float = 3.0
