@@ -7,7 +7,9 @@ a_r = 1 / v_rg summed over the receivers that heard, A = sum a_r, and the weight
 
 and p given these is N(S A mean / (1 + S A), S / (1 + S A)). A receiver that was there and did not hear adds
 log(o + (1 - o) Phi((least_r - m_rg - E p) / sqrt(v_rg + var p))), o the share of transmissions it misses anyhow:
-exact for one such receiver, for several as if p were drawn for each. The mean of the posterior has the least mean
+exact for one such receiver, for several as if p were drawn for each. With cross-validated spreads y is the power of the
+signal, what receivers read less their noise (`propagation.py`): near the floor its variance is larger, at the floor it
+was not heard, and far below it the receiver fails and says nothing. The mean of the posterior has the least mean
 squared error of all estimates, its geometric median the least mean error: where a second peak is far off, it stays with
 the first.
 
