@@ -21,7 +21,7 @@ NO_FLOOR_DB = -1e4
 MARGIN_DB = 1.0
 """Less above the floor a reading is taken for noise, which varies by about 1 dB from one recording to another."""
 BELIEVED_DB = 6.0
-"""A reading further below the floor is of a receiver that fails: it says nothing."""
+"""A reading further below the floor is of a receiver that fails: it says nothing (no training row of POWDER)."""
 NOISE_DB = 1.0
 """What is left of a reading's spread at the floor."""
 NEPERS = math.log(10) / 10

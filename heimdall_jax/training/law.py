@@ -88,11 +88,11 @@ def fit_law(train: Sample, *, floors: bool) -> Law:
         got = f"{heard.sum()} readings of a signal"
         raise DataError(explain("radio map", got=got, allowed=f"{FEWEST} or more", cure=cure))
     below = read & ~heard & (rss_db > floor_db - BELIEVED_DB)
-    least_db = np.where(heard, signal_db(rss_db, floor_db, np), np.inf).min(axis=0)
+    signals_db = np.where(heard, signal_db(rss_db, floor_db, np), 0.0)
+    least_db = np.where(heard, signals_db, np.inf).min(axis=0)
     least_db = np.where(floor_db > NO_FLOOR_DB, least_signal_db(floor_db), least_db)
     least_db = np.where(np.isfinite(least_db), least_db, least_db.min())
     reach = decades(truth_m[:, None] - train["receiver_m"].astype(np.float64), np)
-    signals_db = np.where(heard, signal_db(rss_db, floor_db, np), 0.0)
     exponent, bias_db, offset_db, filled_db = _censored_law(signals_db, reach, heard, below, least_db)
     residual_db = filled_db - bias_db + 10 * exponent * reach
     has_field = _fixed(train) & (heard.sum(axis=0) >= FEWEST)
@@ -115,11 +115,9 @@ def _censored_law(
 ) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
     """Exponent, bias (R,), offsets (N,), and signals (N, R) with those below the noise filled in."""
     filled = heard | below
-    fitted = _law(np.where(below, least_db - SPREADS_DB[0], signals_db), reach, filled)
-    if not below.any():
-        return *fitted, signals_db
     full_db, unknown_db2 = np.where(below, least_db - SPREADS_DB[0], signals_db), np.zeros_like(signals_db)
-    for _ in range(ROUNDS):
+    fitted = _law(full_db, reach, filled)
+    for _ in range(ROUNDS if below.any() else 0):
         exponent, bias_db, offset_db = fitted
         mean_db = bias_db - 10 * exponent * reach + offset_db[:, None]
         squared = np.where(filled, (full_db - mean_db) ** 2 + unknown_db2, 0.0).sum(axis=0)

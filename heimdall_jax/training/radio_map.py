@@ -139,14 +139,14 @@ def _fields(
     kernels: Kernels | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the law leaves of receivers that stand still: mean and own variance (G, R), shared variance (G,)."""
-    heard = law.filled_NR
-    shape = len(places_m), heard.shape[1]
+    filled = law.filled_NR
+    shape = len(places_m), filled.shape[1]
     mean_db, own_db2 = np.zeros(shape, np.float32), np.full(shape, config.noise_db**2, np.float32)
-    rows = np.flatnonzero(heard[:, columns].any(axis=1))
+    rows = np.flatnonzero(filled[:, columns].any(axis=1))
     if not rows.size:
         return mean_db, own_db2, np.zeros(len(places_m), np.float32)
     here = np.ix_(rows, columns)
-    given = law.truth_m_NE[rows], law.residual_db_NR[here], heard[here], places_m
+    given = law.truth_m_NE[rows], law.residual_db_NR[here], filled[here], places_m
     if kernels is None:
         fields, noise_db = krige(*given, config), np.full(len(columns), config.noise_db)
     else:
