@@ -222,7 +222,7 @@ POWER = Config(
 POWDER_MAP = Config(
     data=POWDER.data,
     model=ModelConfig(name="radio_map"),
-    radio_map=RadioMapConfig(cross_validate=True, offset_db=2.0, fingerprints=4000),
+    radio_map=RadioMapConfig(cross_validate=True, offset_db=1.5, fingerprints=4000, missed=0.3),
 )
 """A radio map of real measurements, its spreads cross-validated, and the recordings themselves."""
 
