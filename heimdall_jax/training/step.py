@@ -38,9 +38,13 @@ OPTIONS: dict[str, dict[str, bool]] = {"cpu": {"xla_cpu_copy_insertion_use_regio
 
 
 class TrainState(NamedTuple):
-    """Everything a step changes: pytrees of arrays. `average` is the moving average of `params` (None if off)."""
+    """Everything a step changes: pytrees of arrays. `average` is the moving average of `params` (None if off).
+
+    `seed` stays: as an argument it leaves one compiled step for runs of several seeds.
+    """
 
     step: jax.Array
+    seed: jax.Array
     params: Any
     statistics: Any
     optimizer: optax.OptState
@@ -96,7 +100,7 @@ class Trainer:
         if config.batch_size % self.placement.size:
             allowed, cure = f"multiples of {self.placement.size}", "Choose a multiple."
             raise ConfigError(explain("training.batch_size", got=config.batch_size, allowed=allowed, cure=cure))
-        self.inputs, self._config, self._seed = inputs, config, seed
+        self.inputs, self._config, self._seed = inputs, config, np.uint32(seed % 2**32)
         self.optimizer, self._schedule = make_optimizer(config, total_steps)
         model.train()
         self._training_graph, self._params, self._randomness, self._statistics = nnx.split(
@@ -116,15 +120,16 @@ class Trainer:
     def start(self) -> TrainState:
         """The state before the first step, on the devices."""
         # One program: a copy or zeros of each shape would be one each, which takes longer than all of them.
-        return self.placement.put(jax.jit(self._initial)(self._params, self._statistics))
+        return self.placement.put(jax.jit(self._initial)(self._params, self._statistics, self._seed))
 
-    def _initial(self, params: Any, statistics: Any) -> TrainState:
+    def _initial(self, params: Any, statistics: Any, seed: Any) -> TrainState:
         params, statistics = (jax.tree.map(jnp.copy, each) for each in (params, statistics))
         average = jax.tree.map(jnp.copy, params) if self._config.ema_decay is not None else None
-        return TrainState(jnp.zeros((), jnp.int32), params, statistics, self.optimizer.init(params), average)
+        step, seed = jnp.zeros((), jnp.int32), jnp.asarray(seed, jnp.uint32)
+        return TrainState(step, seed, params, statistics, self.optimizer.init(params), average)
 
     def _shape_of_state(self) -> TrainState:
-        return jax.eval_shape(self._initial, self._params, self._statistics)
+        return jax.eval_shape(self._initial, self._params, self._statistics, self._seed)
 
     @property
     def rows(self) -> np.ndarray | None:
@@ -221,7 +226,7 @@ class Trainer:
         """One optimisation step; a step whose numbers are not finite leaves the state as it was."""
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
-            randomness = self._keys(state.step)
+            randomness = self._keys(state.seed, state.step)
             if self.placement.fsdp:
                 params = jax.lax.with_sharding_constraint(params, self.placement.everywhere)
             model: Any = nnx.merge(self._training_graph, params, randomness, state.statistics, copy=True)
@@ -246,14 +251,14 @@ class Trainer:
         if average is not None and self._config.ema_decay is not None:
             average = optax.incremental_update(params, average, 1.0 - self._config.ema_decay)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        new = TrainState(state.step + 1, params, statistics, optimizer, average)
+        new = TrainState(state.step + 1, state.seed, params, statistics, optimizer, average)
         kept = jax.tree.map(lambda fresh, old: jnp.where(finite, fresh, old), new, state)
         wish = jnp.max(batch[WISH]) if WISH in batch else None
         return kept, StepReport(metrics, norm, learning_rate, finite, jnp.isfinite(squares), wish)
 
-    def _keys(self, step: jax.Array) -> Any:
+    def _keys(self, seed: jax.Array, step: jax.Array) -> Any:
         """A key for each random stream of the model: `fold_in` of the stream's path, then of the step."""
-        root = jax.random.key(self._seed)
+        root = jax.random.key(seed)
 
         def key(path: tuple[Any, ...], stream: Any) -> Any:
             if not isinstance(stream, nnx.RngKey):

@@ -48,9 +48,9 @@ class Silent:
         self.back.append((step, to, why))
 
 
-def make_trainer(data: HeimdallDataset, training: TrainingConfig = TRAINING) -> Trainer:
+def make_trainer(data: HeimdallDataset, training: TrainingConfig = TRAINING, seed: int = 3) -> Trainer:
     model = build(MODEL, fit_domain(data, ORIGIN, RECEIVERS), nnx.Rngs(0))
-    return Trainer(model, training, total_steps=STEPS, seed=3, inputs=input_names(MODEL))
+    return Trainer(model, training, total_steps=STEPS, seed=seed, inputs=input_names(MODEL))
 
 
 def make_loop(

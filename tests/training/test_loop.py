@@ -181,17 +181,28 @@ def test_patience_stops_and_time_saves(trainer: Trainer, data: HeimdallDataset, 
     assert set(range(0, 13, 4)) < set(saved)  # evaluations, and others in between by the clock
 
 
-def test_every_random_stream_differs_by_place_and_step(data: HeimdallDataset) -> None:
+def test_every_random_stream_differs_by_place_step_and_seed(data: HeimdallDataset) -> None:
     trainer = make_trainer(data)
-    streams = [{tuple(jax.random.key_data(key[...]).tolist()) for key in _keys(trainer, step)} for step in (0, 1)]
+    streams = [
+        {tuple(jax.random.key_data(key[...]).tolist()) for key in _keys(trainer, *which)}
+        for which in ((3, 0), (3, 1), (4, 0))
+    ]
     assert len(streams[0]) > 1
-    assert len(streams[0]) == len(list(_keys(trainer, 0)))
-    assert not streams[0] & streams[1]
+    assert len(streams[0]) == len(list(_keys(trainer, 3, 0)))
+    assert len(streams[0] | streams[1] | streams[2]) == 3 * len(streams[0])
 
 
-def _keys(trainer: Trainer, step: int) -> Iterator[nnx.RngKey]:
-    flat = nnx.to_flat_state(trainer._keys(jax.numpy.asarray(step, jax.numpy.int32)))
+def _keys(trainer: Trainer, seed: int, step: int) -> Iterator[nnx.RngKey]:
+    flat = nnx.to_flat_state(trainer._keys(jax.numpy.uint32(seed), jax.numpy.int32(step)))
     return (value for _, value in flat if isinstance(value, nnx.RngKey))
+
+
+def test_runs_of_several_seeds_share_one_compiled_step(data: HeimdallDataset) -> None:
+    batch = next(iter(evaluation_batches(data, 16)))
+    one, other = make_trainer(data), make_trainer(data, seed=4)
+    texts = [trainer.step.lower(*trainer.shapes(batch)).as_text() for trainer in (one, other)]
+    assert texts[0] == texts[1]
+    assert (int(one.start().seed), int(other.start().seed)) == (3, 4)
 
 
 def test_batch_size_must_fit_the_devices(data: HeimdallDataset) -> None:
