@@ -40,6 +40,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def lighter_runs() -> None:
+    """Runs of one process leave compiled programs to the next, and have baselines of fewer trees: half the work."""
+    from heimdall_jax import pipeline
+    from heimdall_jax.evaluation import baselines
+
+    pipeline.give_back = lambda: None
+    baselines.TREES = 20
+
+
 @pytest.fixture(scope="session")
 def powder_folder() -> Path:
     """The POWDER recordings, where present."""
