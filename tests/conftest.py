@@ -7,6 +7,7 @@ import signal
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads of two workers wait for each other
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers of one run, and programs that they start, share it
