@@ -96,7 +96,7 @@ def test_maps_over_a_further_axis():
     np.testing.assert_allclose(np.asarray(run(*parts, heard))[:, 0], timing(iq)["tdoa_s"], atol=1e-9)
 
 
-@pytest.mark.parametrize("method", ["plain", "phat", "scot"])
+@pytest.mark.parametrize("method", ["plain", "phat", pytest.param("scot", marks=pytest.mark.slow)])
 def test_silence_carriers_and_noise_are_finite_and_refused(method):
     config = dataclasses.replace(CONFIG, method=method)
     rng = np.random.default_rng(3)
