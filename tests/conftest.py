@@ -43,7 +43,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session", autouse=True)
 def lighter_runs() -> None:
-    """Runs of one process leave compiled programs to the next, and have baselines of fewer trees: half the work."""
+    """Runs of one process leave compiled programs to the next, and baselines have fewer trees: two fifths less work."""
     from heimdall_jax import pipeline
     from heimdall_jax.evaluation import baselines
 

@@ -125,8 +125,7 @@ class Trainer:
     def _initial(self, params: Any, statistics: Any, seed: Any) -> TrainState:
         params, statistics = (jax.tree.map(jnp.copy, each) for each in (params, statistics))
         average = jax.tree.map(jnp.copy, params) if self._config.ema_decay is not None else None
-        step, seed = jnp.zeros((), jnp.int32), jnp.asarray(seed, jnp.uint32)
-        return TrainState(step, seed, params, statistics, self.optimizer.init(params), average)
+        return TrainState(jnp.zeros((), jnp.int32), seed, params, statistics, self.optimizer.init(params), average)
 
     def _shape_of_state(self) -> TrainState:
         return jax.eval_shape(self._initial, self._params, self._statistics, self._seed)
