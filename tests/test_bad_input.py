@@ -17,26 +17,18 @@ import numpy as np
 import pytest
 
 from heimdall_jax import config as configs
-from heimdall_jax.config import Config, DataConfig, ModelConfig, TrackingConfig, TrainingConfig
 from heimdall_jax.run import CHECKPOINTS, open_run
 from heimdall_jax.training.checkpoints import Checkpoints
 from tests.command_line import CommandLine, main_of
 from tests.powder_like import write_powder_like
-
-SMALL = ModelConfig(name="receiver_set", width=16, depth=1, heads=2)
-QUIET = TrackingConfig(enabled=False)
+from tests.small_runs import small_config
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds `powder`, `powder.yaml` and `runs/good`, a finished run on it."""
     home = tmp_path_factory.mktemp("home")
-    config = Config(
-        data=DataConfig(source="powder", path=str(write_powder_like(home / "powder"))),
-        model=SMALL,
-        training=TrainingConfig(epochs=2, batch_size=16),
-        tracking=QUIET,
-    )
+    config = small_config(write_powder_like(home / "powder"))
     configs.save(config, home / "powder.yaml")
     main_of("train")(["--config", str(home / "powder.yaml"), "--out", str(home / "runs" / "good")])
     return home

@@ -5,7 +5,6 @@ import io
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +14,6 @@ from rich.console import Console
 from heimdall_jax import config as configs
 from heimdall_jax.config import (
     Config,
-    DataConfig,
     FeatureConfig,
     ModelConfig,
     TrackingConfig,
@@ -32,26 +30,11 @@ from heimdall_jax.pipeline import evaluate, train
 from heimdall_jax.run import Run, open_run
 from heimdall_jax.tracking.mlflow_tracker import MlflowTracker
 from tests.powder_like import write_powder_like
-
-SMALL = ModelConfig(name="receiver_set", width=16, depth=1, heads=2)
-TRAINING = TrainingConfig(epochs=6, batch_size=16, learning_rate=3e-3)
-QUIET = TrackingConfig(enabled=False)
+from tests.small_runs import QUIET, TRAINING, small_config
 
 
 def silent() -> Console:
     return Console(file=io.StringIO(), width=120)
-
-
-def powder_config(folder: Path, **data: Any) -> Config:
-    augmentation = dataclasses.replace(configs.POWDER.augmentation, simulated=0.5)
-    return dataclasses.replace(
-        configs.POWDER,
-        data=DataConfig(source="powder", path=str(folder), **({"split": "random"} | data)),
-        model=SMALL,
-        training=TRAINING,
-        augmentation=augmentation,
-        tracking=QUIET,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
     out = tmp_path_factory.mktemp("runs") / "tracked"
     console = silent()
-    train(dataclasses.replace(powder_config(folder), tracking=TrackingConfig()), out, console=console)
+    train(small_config(folder, tracking=TrackingConfig()), out, console=console)
     printed = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
     for part in ("training", "samples/s", "model", "prior mean", "no radio", "coverage", str(out.name)):
         assert part in printed
@@ -177,7 +160,7 @@ def _flip_all(run: Path) -> None:
 @pytest.mark.parametrize("cross_validate", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_radio_map_is_learned_without_a_step_and_resumed(folder: Path, tmp_path: Path, cross_validate: bool) -> None:
     spreads = configs.RadioMapConfig(cross_validate=cross_validate, fingerprints=100 if cross_validate else 0)
-    config = dataclasses.replace(powder_config(folder), model=ModelConfig(name="radio_map"), radio_map=spreads)
+    config = dataclasses.replace(small_config(folder), model=ModelConfig(name="radio_map"), radio_map=spreads)
     metrics = train(config, tmp_path / "run", console=silent())
     assert metrics["step"] == 0
     assert metrics["error_m"]["mean"] < 0.5 * metrics["baselines"]["prior_mean"]["mean"]
@@ -191,7 +174,7 @@ def test_a_radio_map_is_learned_without_a_step_and_resumed(folder: Path, tmp_pat
 
 @pytest.mark.slow
 def test_split_none_trains_on_all_rows_and_reports_validation(folder: Path, tmp_path: Path) -> None:
-    config = powder_config(folder, split="none")
+    config = small_config(folder, split="none")
     metrics = train(
         dataclasses.replace(config, training=dataclasses.replace(TRAINING, epochs=1)), tmp_path / "r", console=silent()
     )
@@ -241,17 +224,18 @@ def coefficients(run: Run) -> np.ndarray:
 def test_a_file_where_the_runs_folder_should_be_is_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("x")
     with pytest.raises(StorageError, match="run folder"):
-        train(powder_config(folder), tmp_path / "runs" / "a", console=silent())
+        train(small_config(folder), tmp_path / "runs" / "a", console=silent())
 
 
 def test_empty_data_folder_and_no_data_at_all_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises((DataError, StorageError), match=r"empty|no .*file|nothing"):
-        train(powder_config(tmp_path / "empty"), tmp_path / "a", console=silent())
+        train(small_config(tmp_path / "empty"), tmp_path / "a", console=silent())
     with pytest.raises(ConfigError, match="--data"):
         train(dataclasses.replace(configs.POWDER, tracking=QUIET), tmp_path / "b", console=silent())
 
 
+@pytest.mark.slow
 def test_the_default_chain_from_iq_on_a_small_world(tmp_path: Path) -> None:
     config = Config(
         world=WorldConfig(train=32, validation=16, test=24),

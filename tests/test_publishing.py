@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from heimdall_jax import config as configs
-from heimdall_jax.config import Config, DataConfig, ExportConfig, ModelConfig, TrackingConfig, TrainingConfig
+from heimdall_jax.config import Config, ExportConfig, TrackingConfig
 from heimdall_jax.errors import ConfigError, StorageError
 from heimdall_jax.pipeline import train
 from heimdall_jax.publishing import publish_run
 from heimdall_jax.registry.runtime import Runtime
 from tests.command_line import CommandLine, main_of
 from tests.powder_like import write_powder_like
+from tests.small_runs import small_config
 
 NAME = TrackingConfig.registered_name
 
@@ -25,11 +25,8 @@ NAME = TrackingConfig.registered_name
 def config(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Config:
     folder = tmp_path_factory.mktemp("shared")
     shutil.copy(mlflow_template, folder / "registry.db")
-    return dataclasses.replace(
-        configs.POWDER,
-        data=DataConfig(source="powder", path=str(write_powder_like(folder / "powder")), split="random"),
-        model=ModelConfig(name="receiver_set", width=16, depth=1, heads=2),
-        training=TrainingConfig(epochs=2, batch_size=16, learning_rate=3e-3),
+    return small_config(
+        write_powder_like(folder / "powder"),
         export=ExportConfig(("float16",), publish=str(folder / "store")),
         tracking=TrackingConfig(uri=f"sqlite:///{folder / 'registry.db'}"),
     )

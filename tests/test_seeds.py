@@ -14,12 +14,13 @@ from rich.console import Console
 from heimdall_jax import config as configs
 from heimdall_jax import seeds as door
 from heimdall_jax.command import parse_train
-from heimdall_jax.config import Config, DataConfig, ModelConfig, TrackingConfig, TrainingConfig, WorldConfig
+from heimdall_jax.config import Config, WorldConfig
 from heimdall_jax.errors import ConfigError, HeimdallError, StorageError
 from heimdall_jax.pipeline import train
 from heimdall_jax.run import open_run
 from heimdall_jax.seeds import evaluate_runs, train_seeds
 from tests.powder_like import write_powder_like
+from tests.small_runs import small_config
 
 
 def silent() -> Console:
@@ -32,16 +33,7 @@ def said(console: Console) -> str:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    folder = write_powder_like(tmp_path_factory.mktemp("data") / "powder", rows=100)
-    return dataclasses.replace(
-        configs.POWDER,
-        seed=4,
-        data=DataConfig(source="powder", path=str(folder), split="random"),
-        model=ModelConfig(name="receiver_set", width=8, depth=1, heads=1),
-        training=TrainingConfig(epochs=1, batch_size=32),
-        augmentation=dataclasses.replace(configs.POWDER.augmentation, simulated=0.0),
-        tracking=TrackingConfig(enabled=False),
-    )
+    return small_config(write_powder_like(tmp_path_factory.mktemp("data") / "powder"), seed=4)
 
 
 @pytest.fixture(scope="module")

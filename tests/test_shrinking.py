@@ -1,6 +1,5 @@
 """A small run's smaller files: made beside its model, measured on its test side, proven again, refused when worse."""
 
-import dataclasses
 import hashlib
 import io
 import json
@@ -13,10 +12,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from heimdall_jax import config as configs
 from heimdall_jax import shrinking
 from heimdall_jax.assessment import batches_of
-from heimdall_jax.config import Config, DataConfig, ExportConfig, ModelConfig, TrackingConfig, TrainingConfig
+from heimdall_jax.config import Config, ExportConfig
 from heimdall_jax.datasets import Data, load_data
 from heimdall_jax.delivery import deliver, validate_export
 from heimdall_jax.errors import ExportError
@@ -29,21 +27,14 @@ from heimdall_jax.registry.runtime import Runtime
 from heimdall_jax.run import Run, open_run
 from heimdall_jax.tracking.trackers import MemoryTracker
 from tests.powder_like import write_powder_like
+from tests.small_runs import small_config
 
 BOTH = ExportConfig(("float16", "int8"))
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    path = write_powder_like(tmp_path_factory.mktemp("data") / "powder")
-    return dataclasses.replace(
-        configs.POWDER,
-        data=DataConfig(source="powder", path=str(path), split="random"),
-        model=ModelConfig(name="receiver_set", width=32, depth=1, heads=2),
-        training=TrainingConfig(epochs=6, batch_size=16, learning_rate=3e-3),
-        export=BOTH,
-        tracking=TrackingConfig(enabled=False),
-    )
+    return small_config(write_powder_like(tmp_path_factory.mktemp("data") / "powder"), export=BOTH)
 
 
 @pytest.fixture(scope="module")

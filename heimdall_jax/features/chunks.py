@@ -48,17 +48,18 @@ def over_frames(
         every = (np.arange(math.prod(leading), dtype=np.int32)[:, None] * length + start[None]).reshape(-1)
         chunks = -(-every.size * 8 * n_fft // CHUNK_BYTES)
         rounds, at_once = -(-chunks // CHUNKS_AT_ONCE), min(chunks, CHUNKS_AT_ONCE)
-        padded = np.resize(every, (rounds, at_once, -(-every.size // (rounds * at_once))))
+        padded = np.resize(every, (at_once, rounds, -(-every.size // (rounds * at_once))))
         flat = [part.reshape(-1) for part in parts]
 
         def frame(start: Array) -> list[Array]:
             return [jax.lax.dynamic_slice(part, (start,), (n_fft,)) for part in flat]
 
-        def several(starts: Array) -> Array:
-            return jnp.stack([function(*jax.vmap(frame)(chunk)) for chunk in starts])
+        def several(starts: Array) -> list[Array]:
+            return [function(*jax.vmap(frame)(chunk)) for chunk in starts]
 
-        found = jax.lax.map(several, jnp.asarray(padded))
-        return found.reshape(-1, found.shape[-1])[: every.size].reshape(*leading, len(start), -1)
+        found = jax.lax.map(several, jnp.asarray(padded.swapaxes(0, 1)))  # each its own: XLA writes one on one thread
+        rows = jnp.concatenate([part.reshape(-1, part.shape[-1]) for part in found])
+        return rows[: every.size].reshape(*leading, len(start), -1)
 
     if not 0 < parts[0].size < 2**31:  # samples are numbered in 32 bits
         return all_frames(function, parts, n_fft, hop_length)

@@ -13,10 +13,13 @@ the common time is eliminated. At R = 2 it is Stein's formula (IEEE Trans. ASSP 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
+from heimdall_jax.config import TimingConfig
 from heimdall_jax.features.interpolation import safe_ratio
 from heimdall_jax.features.pairs import solve_sums
 
@@ -26,6 +29,18 @@ LEAST_COEFFICIENT = 1e-6
 BANDWIDTH_SIGMAS = 6.0
 """Noise alone must not look like bandwidth, by this many of its standard deviations in one pair. A carrier's peak is
 the highest of many noisy lags, where noise curves down: by 1.6 of them on every pair, 4.4 where it is keyed."""
+
+
+class Gates(NamedTuple):
+    """Least signal to noise after integration, linear, and least square of the bandwidth, radians a sample."""
+
+    snr: ArrayLike
+    square: ArrayLike
+
+    @classmethod
+    def of(cls, config: TimingConfig, sample_rate_hz: float) -> Gates:
+        """A config's."""
+        return cls(10 ** (config.min_snr_db / 10), (2 * math.pi * config.min_bandwidth_hz / sample_rate_hz) ** 2)
 
 
 def pair_snr(coefficient_BRR: Array) -> Array:

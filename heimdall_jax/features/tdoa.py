@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -35,7 +36,7 @@ from heimdall_jax.features.lags import block_lag_products, effective_samples, ta
 from heimdall_jax.features.offsets import remove_offset, residual_offset, search_offset, turn
 from heimdall_jax.features.pairs import antisymmetric, difference, relative_to_strongest, same_receiver, symmetric
 from heimdall_jax.features.shifts import noise_kept
-from heimdall_jax.features.snr import bandwidth_squared, pair_snr, receiver_snr
+from heimdall_jax.features.snr import Gates, bandwidth_squared, pair_snr, receiver_snr
 from heimdall_jax.features.weighting import weigh
 
 FINE_BLOCKS = 4
@@ -60,22 +61,31 @@ class _Correlation(NamedTuple):
     receiver_hz: Array
 
 
-@functools.partial(jax.jit, static_argnames=("config", "sample_rate_hz"))
 def iq_to_timing(
     iq_BRT: ArrayLike, heard_BR: ArrayLike, config: TimingConfig, sample_rate_hz: float
 ) -> dict[str, Array]:
-    """`parts_to_timing` of complex baseband (B, R, T), jitted: the same code.
+    """`parts_to_timing` of complex baseband (B, R, T), jitted: the same code. Other gates compile nothing anew.
 
     Raises:
         DataError: The recordings are not complex, or too short.
         ConfigError: A setting is outside its range.
     """
+    check_timing(config)
     iq = jnp.asarray(iq_BRT)
     if not jnp.iscomplexobj(iq):
         cure = "Combine I and Q as i + 1j * q; a real signal is no complex baseband."
         raise DataError(explain("IQ", got=f"real numbers ({iq.dtype})", allowed="complex64 or complex128", cure=cure))
-    i, q = jnp.real(iq).astype(jnp.float32), jnp.imag(iq).astype(jnp.float32)
-    return parts_to_timing(i, q, heard_BR, config, sample_rate_hz=sample_rate_hz)
+    gates = Gates.of(config, sample_rate_hz)
+    static = replace(config, min_snr_db=TimingConfig.min_snr_db, min_bandwidth_hz=TimingConfig.min_bandwidth_hz)
+    return _complex_to_timing(iq, jnp.asarray(heard_BR), gates, static, sample_rate_hz)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "sample_rate_hz"))
+def _complex_to_timing(
+    iq_BRT: Array, heard_BR: Array, gates: Gates, config: TimingConfig, sample_rate_hz: float
+) -> dict[str, Array]:
+    i, q = jnp.real(iq_BRT).astype(jnp.float32), jnp.imag(iq_BRT).astype(jnp.float32)
+    return parts_to_timing(i, q, heard_BR, config, sample_rate_hz=sample_rate_hz, gates=gates)
 
 
 def parts_to_timing(
@@ -85,6 +95,7 @@ def parts_to_timing(
     config: TimingConfig,
     *,
     sample_rate_hz: float,
+    gates: Gates | None = None,
 ) -> dict[str, Array]:
     """Arrival times, offsets and SNR from I and Q (B, R, T): a dict of arrays in their precision.
 
@@ -109,6 +120,7 @@ def parts_to_timing(
         heard_BR: Above 0.5 or True: the receiver heard.
         config: Lags, gates, method.
         sample_rate_hz: Of the recordings.
+        gates: Numbers or arrays; None: the config's.
 
     Raises:
         DataError: I and Q differ in shape, are not floating, or are too short.
@@ -132,7 +144,8 @@ def parts_to_timing(
     turned = remove_offset(i, q, found.receiver_hz, sample_rate_hz)
     most = config.max_lag - config.half_width + 1
     aligned = align(*turned, found.lag_BRR, found.peak.magnitude, pair, most)
-    return _measure(found, aligned, active, pair, i.shape[-1], config, sample_rate_hz)
+    gates = Gates.of(config, sample_rate_hz) if gates is None else gates
+    return _measure(found, aligned, active, pair, i.shape[-1], config, sample_rate_hz, gates)
 
 
 def check_timing(config: TimingConfig) -> None:
@@ -244,16 +257,17 @@ def _measure(
     n_samples: int,
     config: TimingConfig,
     sample_rate_hz: float,
+    gates: Gates,
 ) -> dict[str, Array]:
     """The features from the peaks."""
     samples, peak = effective_samples(n_samples), found.peak
-    found_it = peak.inside & (pair_snr(peak.magnitude) * samples >= _least_snr(config)) & (aligned.near_BRR > 0)
+    found_it = peak.inside & (pair_snr(peak.magnitude) * samples >= gates.snr) & (aligned.near_BRR > 0)
     clear = pair_BRR * (found_it & jnp.swapaxes(found_it, -1, -2)).astype(pair_BRR.dtype)
     # Symmetric up to rounding, which two receivers of one equation do not forgive.
     coefficient, curvature = symmetric(aligned.coefficient_BRR), symmetric(aligned.curvature_BRR)
     snr = receiver_snr(coefficient, pair_BRR, samples) * noise_kept()
     square, noise = bandwidth_squared(curvature, snr, clear, samples)
-    wide = square >= (2 * math.pi * config.min_bandwidth_hz / sample_rate_hz) ** 2 + noise
+    wide = square >= gates.square + noise
     valid = clear * wide.astype(clear.dtype)[:, None, None]
     # Per sample squared: kappa = 8 pi^2 B_rms^2 B_n T, with B_n T the number of samples.
     total = jnp.sum(snr * active_BR, axis=-1, keepdims=True)
@@ -276,11 +290,6 @@ def _measure(
         "coherence": symmetric(peak.magnitude) * pair_BRR,
         "sharpness_per_s2": curvature * sample_rate_hz**2 * pair_BRR,
     }
-
-
-def _least_snr(config: TimingConfig) -> float:
-    """After integration, linear."""
-    return 10 ** (config.min_snr_db / 10)
 
 
 def _pairs(active_BR: Array) -> Array:
