@@ -17,7 +17,7 @@ from jax import Array
 from jaxtyping import Float
 
 CHUNK_BYTES = 2**22
-"""Of complex frames; pieces of half that size were as fast or slower."""
+"""Of complex frames; pieces of half that size were as fast or slower. Half of it where a thread works alone."""
 CHUNKS_AT_ONCE = 4
 """Of one chunk alone XLA splits little among threads; of eight it is no faster than of four."""
 
@@ -29,7 +29,7 @@ def all_frames(function: Callable[..., Array], parts: Sequence[Array], n_fft: in
 
 
 def over_frames(
-    function: Callable[..., Array], parts: Sequence[Array], n_fft: int, hop_length: int
+    function: Callable[..., Array], parts: Sequence[Array], n_fft: int, hop_length: int, *, alone: bool = False
 ) -> Float[Array, "*B L M"]:
     """`function` of every frame, L = 1 + (T - n_fft) // hop_length of them.
 
@@ -40,14 +40,16 @@ def over_frames(
         parts: Each (..., T).
         n_fft: Samples in a frame, N.
         hop_length: Samples from one frame to the next.
+        alone: Other threads do the same with other rows (`cores.across_cores`): one chunk at a time, of half the size.
     """
     *leading, length = parts[0].shape
     start = _starts(length, n_fft, hop_length)
 
     def in_chunks(*parts: Array) -> Array:
         every = (np.arange(math.prod(leading), dtype=np.int32)[:, None] * length + start[None]).reshape(-1)
-        chunks = -(-every.size * 8 * n_fft // CHUNK_BYTES)
-        rounds, at_once = -(-chunks // CHUNKS_AT_ONCE), min(chunks, CHUNKS_AT_ONCE)
+        size, most = (CHUNK_BYTES // 2, 1) if alone else (CHUNK_BYTES, CHUNKS_AT_ONCE)
+        chunks = -(-every.size * 8 * n_fft // size)
+        rounds, at_once = -(-chunks // most), min(chunks, most)
         padded = np.resize(every, (at_once, rounds, -(-every.size // (rounds * at_once))))
         flat = [part.reshape(-1) for part in parts]
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from numpy import ndarray
 
 Backend = Literal["fft", "matmul"]
@@ -33,21 +33,24 @@ def power_bins(n_fft: int, backend: Backend, two_sided: bool) -> ndarray:
     return np.concatenate([-positive, positive]) if two_sided else positive
 
 
-def frame_power(i: Float[Array, "*B N"], q: Float[Array, "*B N"] | None, backend: Backend) -> Float[Array, "*B F"]:
+def frame_power(i: Inexact[Array, "*B N"], q: Float[Array, "*B N"] | None, backend: Backend) -> Float[Array, "*B F"]:
     """Power of frames' bins relative to full scale; bins as `power_bins`.
 
     Args:
-        i: Real part, or the whole of a real signal.
-        q: Imaginary part; None for a real signal, which has no negative bins.
+        i: Real part, or the whole of a real signal, or of a complex one for "fft".
+        q: Imaginary part; None for a whole signal. A real one has no negative bins.
         backend: "fft", or "matmul" (real matrix products only, for exporters without complex numbers).
     """
     return (_fft_power if backend == "fft" else _matmul_power)(i, q)
 
 
 def _fft_power(i: Array, q: Array | None) -> Array:
-    n_fft = i.shape[-1]
-    window = jnp.asarray(_window(n_fft), i.dtype)[(None,) * (i.ndim - 1)]
-    spectrum = jnp.fft.rfft(i * window) if q is None else jnp.fft.fft(jax.lax.complex(i * window, q * window))
+    whole = i if q is None else jax.lax.complex(i, q)
+    window = jnp.asarray(_window(i.shape[-1]), whole.real.dtype)[(None,) * (i.ndim - 1)]
+    if jnp.iscomplexobj(whole):  # by parts, or the window would be complex, too
+        spectrum = jnp.fft.fft(jax.lax.complex(whole.real * window, whole.imag * window))
+    else:
+        spectrum = jnp.fft.rfft(whole * window)
     return spectrum.real**2 + spectrum.imag**2
 
 

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from numpy import ndarray
 
 from heimdall_jax.config import FeatureConfig, TimingConfig
+from heimdall_jax.cores import across_cores
 from heimdall_jax.errors import DataError, explain
 from heimdall_jax.features.chunks import over_recordings
 from heimdall_jax.features.dft import Backend
@@ -38,7 +39,7 @@ def samples_needed(config: FeatureConfig) -> int:
 def extract(
     config: FeatureConfig, backend: Backend = "fft", *, timing: TimingConfig | None = None, spectrogram: bool = True
 ) -> Callable[..., dict[str, Array]]:
-    """The jitted feature function of a config, one per process: complex (B, R, T) to a dict of float32 arrays.
+    """The feature function of a config, compiled once a process: complex (B, R, T) to a dict of float32 arrays.
 
     It takes the IQ and, where `timing` is asked for, which receivers to time (B, R), and gives what `parts_to_features`
     gives. Spectrograms and powers of receivers do not mix, so a row of a receiver that did not hear (whatever it holds)
@@ -51,11 +52,15 @@ def extract(
     check_settings(config)
 
     @jax.jit
-    def features(iq_BRT: ArrayLike, heard_BR: ArrayLike | None = None) -> dict[str, Array]:
-        iq = jnp.asarray(iq_BRT)
-        _check_form(iq.dtype, iq.shape, config)
+    def of_rows(iq: Array, heard: Array | None = None) -> dict[str, Array]:
         i, q = jnp.real(iq).astype(jnp.float32), jnp.imag(iq).astype(jnp.float32)
-        return parts_to_features(i, q, config, backend, heard=heard_BR, timing=timing, spectrogram=spectrogram)
+        made = functools.partial(parts_to_features, heard=heard, timing=timing, spectrogram=spectrogram, alone=True)
+        return made(i, q, config, backend)
+
+    def features(iq_BRT: ArrayLike, heard_BR: ArrayLike | None = None) -> dict[str, Array]:
+        iq = iq_BRT if isinstance(iq_BRT, np.ndarray) else jnp.asarray(iq_BRT)
+        _check_form(iq.dtype, iq.shape, config)
+        return across_cores(of_rows, iq) if heard_BR is None else across_cores(of_rows, iq, heard_BR)
 
     return features
 
@@ -69,12 +74,13 @@ def parts_to_features(
     heard: ArrayLike | None = None,
     timing: TimingConfig | None = None,
     spectrogram: bool = True,
+    alone: bool = False,
 ) -> dict[str, Array]:
     """Everything a model may take of real I and Q (..., R, T): one code for training, evaluation, export and serving.
 
     `rss_db` (..., R), the mean power of the whole recording in dB relative to full scale; with `spectrogram`
     `mel_spectrogram` (..., R, M, L) in dB likewise; with `timing` (and a batch axis) those of `TIMING` that
-    `tdoa.parts_to_timing` gives.
+    `tdoa.parts_to_timing` gives. `alone` says that other threads take other rows (`cores.across_cores`).
 
     Raises:
         DataError: As `parts_to_mel_spectrogram` and `parts_to_timing`.
@@ -83,7 +89,7 @@ def parts_to_features(
     i, q = jnp.asarray(i), jnp.asarray(q)
     features = {"rss_db": power_to_db(jnp.mean(i**2 + q**2, axis=-1), config.floor_db)}
     if spectrogram:
-        features["mel_spectrogram"] = parts_to_mel_spectrogram(i, q, config, backend=backend)
+        features["mel_spectrogram"] = parts_to_mel_spectrogram(i, q, config, backend=backend, alone=alone)
     if timing is not None:
         active = jnp.ones(i.shape[:-1], jnp.float32) if heard is None else heard
         time = functools.partial(parts_to_timing, config=timing, sample_rate_hz=config.sample_rate_hz)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +22,15 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from heimdall_jax.config import FeatureConfig
+from heimdall_jax.cores import across_cores
 from heimdall_jax.errors import ConfigError, DataError, explain
 from heimdall_jax.features.chunks import all_frames, over_frames
 from heimdall_jax.features.dft import Backend, frame_power, power_bins
 from heimdall_jax.features.mel import mel_bank, warn_if_empty
 
 GROUPS_OF_A_SIDE = 4
-"""Of bands that lie side by side and meet the bins between their ends only: half the work of all bands and all bins."""
+"""Of bands that lie side by side and meet the bins between their ends only: half the work of all bands and all bins.
+An exported graph, which pays for each operator, has one."""
 LOWEST_FLOOR_DB = -370.0
 """Below it float32 has no normal numbers, and the logarithm's gradient overflows."""
 
@@ -85,35 +87,57 @@ def iq_to_mel_spectrogram(
     if not jnp.iscomplexobj(iq):
         cure = "Combine them as i + 1j * q with full scale 1; a real signal is no complex baseband."
         raise DataError(explain("IQ", got=f"real numbers ({iq.dtype})", allowed="complex64 or complex128", cure=cure))
-    return parts_to_mel_spectrogram(jnp.real(iq), jnp.imag(iq), config, backend=backend)
+    _check(config, backend, iq.shape)
+    *leading, length = iq.shape
+    made = across_cores(functools.partial(_of_rows, config=config, backend=backend), iq.reshape(-1, length))
+    return made.reshape(*leading, *made.shape[1:])
 
 
 def parts_to_mel_spectrogram(
-    i: ArrayLike, q: ArrayLike, config: FeatureConfig, *, backend: Backend = "matmul"
+    i: ArrayLike, q: ArrayLike, config: FeatureConfig, *, backend: Backend = "matmul", alone: bool = False
 ) -> Float[Array, "*B M L"]:
     """`iq_to_mel_spectrogram` of separate real I and Q (..., T); "matmul" uses no complex number anywhere.
+
+    `alone` says that other threads make those of other recordings (`cores.across_cores`).
 
     Raises:
         DataError: I and Q differ in shape, are not floating, or are shorter than one frame.
         ConfigError: A setting is outside its range.
     """
-    check_settings(config)
     i, q = jnp.asarray(i), jnp.asarray(q)
     if i.shape != q.shape or i.dtype != q.dtype or not jnp.issubdtype(i.dtype, jnp.floating):
         got, cure = f"I {i.dtype}{i.shape}, Q {q.dtype}{q.shape}", "Give both as float32 with full scale 1."
         raise DataError(explain("I and Q", got=got, allowed="one floating type and shape", cure=cure))
-    if i.ndim == 0 or i.shape[-1] < config.n_fft:
-        got, cure = f"shape {i.shape}", "Give a longer recording, or lower n_fft."
-        raise DataError(explain("IQ too short", got=got, allowed=f"at least n_fft = {config.n_fft} samples", cure=cure))
-    bank = _scaled_bank(config, backend)
-    warn_if_empty(bank)
-    parts = (_magnitude(i, q),) if config.sided == "envelope" else (i, q)
+    _check(config, backend, i.shape)
+    return _spectrogram((i, q), config, backend, alone)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "backend"))
+def _of_rows(iq: Array, *, config: FeatureConfig, backend: Backend) -> Array:
+    whole = config.sided == "two" and backend == "fft"
+    return _spectrogram((iq,) if whole else (jnp.real(iq), jnp.imag(iq)), config, backend, alone=True)
+
+
+def _spectrogram(parts: tuple[Array, ...], config: FeatureConfig, backend: Backend, alone: bool) -> Array:
+    """Of complex recordings, or of I and Q."""
+    bank, groups = _scaled_bank(config, backend), GROUPS_OF_A_SIDE if backend == "fft" else 1
+    if config.sided == "envelope":
+        parts = (_magnitude(*parts),)
 
     def bands(i: Array, q: Array | None = None) -> Array:
-        return power_to_db(_weighted(frame_power(i, q, backend), bank, config.sided), config.floor_db)
+        return power_to_db(_weighted(frame_power(i, q, backend), bank, config.sided, groups), config.floor_db)
 
-    frames = all_frames if backend == "matmul" else over_frames
+    frames = all_frames if backend == "matmul" else functools.partial(over_frames, alone=alone)
     return jnp.swapaxes(frames(bands, parts, config.n_fft, config.hop_length), -1, -2)
+
+
+def _check(config: FeatureConfig, backend: Backend, shape: tuple[Any, ...]) -> None:
+    """Settings and length; warns of empty filters."""
+    check_settings(config)
+    if not shape or shape[-1] < config.n_fft:
+        got, cure = f"shape {shape}", "Give a longer recording, or lower n_fft."
+        raise DataError(explain("IQ too short", got=got, allowed=f"at least n_fft = {config.n_fft} samples", cure=cure))
+    warn_if_empty(_scaled_bank(config, backend))
 
 
 def power_to_db(power: Float[Array, "*S"], floor_db: float) -> Float[Array, "*S"]:
@@ -153,13 +177,11 @@ def _scaled_bank(config: FeatureConfig, backend: Backend) -> ndarray:
     return bank
 
 
-def _weighted(power: Array, bank: ndarray, sided: str) -> Array:
+def _weighted(power: Array, bank: ndarray, sided: str, groups: int) -> Array:
     """Bands (..., M) of powers (..., F), a group at a time."""
     sides = 2 if sided == "two" else 1
     found = []
-    for rows in (
-        group for side in np.split(bank, sides) for group in np.array_split(side, min(GROUPS_OF_A_SIDE, len(side)))
-    ):
+    for rows in (group for side in np.split(bank, sides) for group in np.array_split(side, min(groups, len(side)))):
         bins = np.flatnonzero(rows.any(axis=0))
         first, stop = (int(bins[0]), int(bins[-1]) + 1) if len(bins) else (0, 1)
         weights = jnp.asarray(rows[:, first:stop].T, power.dtype)

@@ -58,7 +58,7 @@ def test_spectrograms_and_cepstra_lower(backend):
 @pytest.mark.parametrize("method", ["plain", "scot"])
 def test_arrival_times_lower(method):
     timing = TimingConfig(method=method)
-    together = jax.export.export(extract(FEATURES, timing=timing), platforms=PLATFORMS)(IQ, HEARD)
+    together = jax.export.export(jax.jit(extract(FEATURES, timing=timing)), platforms=PLATFORMS)(IQ, HEARD)
     assert len(together.out_avals) == len(TIMING) + 2
     times = jax.jit(functools.partial(iq_to_timing, config=timing, sample_rate_hz=FEATURES.sample_rate_hz))
     alone = jax.export.export(times, platforms=PLATFORMS)(IQ, HEARD)

@@ -110,7 +110,7 @@ def test_the_page_s_counts_are_xla_s(monkeypatch):
     for backend, name in (("fft", "mel spectrograms by FFT"), ("matmul", "mel spectrograms by products")):
         features = FeatureConfig()
         iq = jax.ShapeDtypeStruct((32, 7, samples_needed(features)), jnp.complex64)
-        found[f"{name}, batch 32"] = cost(extract.__wrapped__(features, backend).lower(iq).compile())
+        found[f"{name}, batch 32"] = cost(jax.jit(extract.__wrapped__(features, backend)).lower(iq).compile())
     for network, each, name in (
         ("resnet", 32, "ResNet-18 `LocalizationNet`, train step"),
         ("receiver_set", 64, "receiver-set network, train step"),
