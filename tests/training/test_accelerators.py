@@ -24,7 +24,10 @@ HALF = {"precision": "bfloat16", "rematerialise": True}
 @pytest.mark.parametrize(
     ("network", "settings"),
     [
-        *(pytest.param(network, {}, id=f"{network}-plain") for network in NETWORKS),
+        *(
+            pytest.param(network, {}, id=f"{network}-plain", marks=[pytest.mark.slow] * (network == "convnext"))
+            for network in NETWORKS
+        ),
         pytest.param("receiver_set", HALF, id="receiver_set-half"),
         *(
             pytest.param(network, HALF, id=f"{network}-half", marks=pytest.mark.slow)
