@@ -16,10 +16,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-CHUNK_BYTES = 2**22
-"""Of complex frames; pieces of half that size were as fast or slower. Half of it where a thread works alone."""
-CHUNKS_AT_ONCE = 4
-"""Of one chunk alone XLA splits little among threads; of eight it is no faster than of four."""
+CHUNK_BYTES = 2**21
+"""Of complex frames; pieces of an eighth to twice that size took as long, one after the other."""
 
 
 def all_frames(function: Callable[..., Array], parts: Sequence[Array], n_fft: int, hop_length: int) -> Array:
@@ -29,39 +27,32 @@ def all_frames(function: Callable[..., Array], parts: Sequence[Array], n_fft: in
 
 
 def over_frames(
-    function: Callable[..., Array], parts: Sequence[Array], n_fft: int, hop_length: int, *, alone: bool = False
+    function: Callable[..., Array], parts: Sequence[Array], n_fft: int, hop_length: int
 ) -> Float[Array, "*B L M"]:
     """`function` of every frame, L = 1 + (T - n_fft) // hop_length of them.
 
-    On CPU in chunks of `CHUNK_BYTES`, `CHUNKS_AT_ONCE` of them at a time.
+    On CPU in chunks of `CHUNK_BYTES`, one after the other: `cores.across_cores` gives other rows to other cores.
 
     Args:
         function: Frames (..., N) of each part to (..., M), row by row.
         parts: Each (..., T).
         n_fft: Samples in a frame, N.
         hop_length: Samples from one frame to the next.
-        alone: Other threads do the same with other rows (`cores.across_cores`): one chunk at a time, of half the size.
     """
     *leading, length = parts[0].shape
     start = _starts(length, n_fft, hop_length)
 
     def in_chunks(*parts: Array) -> Array:
         every = (np.arange(math.prod(leading), dtype=np.int32)[:, None] * length + start[None]).reshape(-1)
-        size, most = (CHUNK_BYTES // 2, 1) if alone else (CHUNK_BYTES, CHUNKS_AT_ONCE)
-        chunks = -(-every.size * 8 * n_fft // size)
-        rounds, at_once = -(-chunks // most), min(chunks, most)
-        padded = np.resize(every, (at_once, rounds, -(-every.size // (rounds * at_once))))
+        rounds = -(-every.size * 8 * n_fft // CHUNK_BYTES)
+        padded = np.resize(every, (rounds, -(-every.size // rounds)))
         flat = [part.reshape(-1) for part in parts]
 
         def frame(start: Array) -> list[Array]:
             return [jax.lax.dynamic_slice(part, (start,), (n_fft,)) for part in flat]
 
-        def several(starts: Array) -> list[Array]:
-            return [function(*jax.vmap(frame)(chunk)) for chunk in starts]
-
-        found = jax.lax.map(several, jnp.asarray(padded.swapaxes(0, 1)))  # each its own: XLA writes one on one thread
-        rows = jnp.concatenate([part.reshape(-1, part.shape[-1]) for part in found])
-        return rows[: every.size].reshape(*leading, len(start), -1)
+        found = jax.lax.map(lambda starts: function(*jax.vmap(frame)(starts)), jnp.asarray(padded))
+        return found.reshape(-1, found.shape[-1])[: every.size].reshape(*leading, len(start), -1)
 
     if not 0 < parts[0].size < 2**31:  # samples are numbered in 32 bits
         return all_frames(function, parts, n_fft, hop_length)

@@ -54,8 +54,7 @@ def extract(
     @jax.jit
     def of_rows(iq: Array, heard: Array | None = None) -> dict[str, Array]:
         i, q = jnp.real(iq).astype(jnp.float32), jnp.imag(iq).astype(jnp.float32)
-        made = functools.partial(parts_to_features, heard=heard, timing=timing, spectrogram=spectrogram, alone=True)
-        return made(i, q, config, backend)
+        return parts_to_features(i, q, config, backend, heard=heard, timing=timing, spectrogram=spectrogram)
 
     def features(iq_BRT: ArrayLike, heard_BR: ArrayLike | None = None) -> dict[str, Array]:
         iq = iq_BRT if isinstance(iq_BRT, np.ndarray) else jnp.asarray(iq_BRT)
@@ -74,13 +73,12 @@ def parts_to_features(
     heard: ArrayLike | None = None,
     timing: TimingConfig | None = None,
     spectrogram: bool = True,
-    alone: bool = False,
 ) -> dict[str, Array]:
     """Everything a model may take of real I and Q (..., R, T): one code for training, evaluation, export and serving.
 
     `rss_db` (..., R), the mean power of the whole recording in dB relative to full scale; with `spectrogram`
     `mel_spectrogram` (..., R, M, L) in dB likewise; with `timing` (and a batch axis) those of `TIMING` that
-    `tdoa.parts_to_timing` gives. `alone` says that other threads take other rows (`cores.across_cores`).
+    `tdoa.parts_to_timing` gives.
 
     Raises:
         DataError: As `parts_to_mel_spectrogram` and `parts_to_timing`.
@@ -89,7 +87,7 @@ def parts_to_features(
     i, q = jnp.asarray(i), jnp.asarray(q)
     features = {"rss_db": power_to_db(jnp.mean(i**2 + q**2, axis=-1), config.floor_db)}
     if spectrogram:
-        features["mel_spectrogram"] = parts_to_mel_spectrogram(i, q, config, backend=backend, alone=alone)
+        features["mel_spectrogram"] = parts_to_mel_spectrogram(i, q, config, backend=backend)
     if timing is not None:
         active = jnp.ones(i.shape[:-1], jnp.float32) if heard is None else heard
         time = functools.partial(parts_to_timing, config=timing, sample_rate_hz=config.sample_rate_hz)

@@ -94,11 +94,9 @@ def iq_to_mel_spectrogram(
 
 
 def parts_to_mel_spectrogram(
-    i: ArrayLike, q: ArrayLike, config: FeatureConfig, *, backend: Backend = "matmul", alone: bool = False
+    i: ArrayLike, q: ArrayLike, config: FeatureConfig, *, backend: Backend = "matmul"
 ) -> Float[Array, "*B M L"]:
     """`iq_to_mel_spectrogram` of separate real I and Q (..., T); "matmul" uses no complex number anywhere.
-
-    `alone` says that other threads make those of other recordings (`cores.across_cores`).
 
     Raises:
         DataError: I and Q differ in shape, are not floating, or are shorter than one frame.
@@ -109,16 +107,16 @@ def parts_to_mel_spectrogram(
         got, cure = f"I {i.dtype}{i.shape}, Q {q.dtype}{q.shape}", "Give both as float32 with full scale 1."
         raise DataError(explain("I and Q", got=got, allowed="one floating type and shape", cure=cure))
     _check(config, backend, i.shape)
-    return _spectrogram((i, q), config, backend, alone)
+    return _spectrogram((i, q), config, backend)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "backend"))
 def _of_rows(iq: Array, *, config: FeatureConfig, backend: Backend) -> Array:
     whole = config.sided == "two" and backend == "fft"
-    return _spectrogram((iq,) if whole else (jnp.real(iq), jnp.imag(iq)), config, backend, alone=True)
+    return _spectrogram((iq,) if whole else (jnp.real(iq), jnp.imag(iq)), config, backend)
 
 
-def _spectrogram(parts: tuple[Array, ...], config: FeatureConfig, backend: Backend, alone: bool) -> Array:
+def _spectrogram(parts: tuple[Array, ...], config: FeatureConfig, backend: Backend) -> Array:
     """Of complex recordings, or of I and Q."""
     bank, groups = _scaled_bank(config, backend), GROUPS_OF_A_SIDE if backend == "fft" else 1
     if config.sided == "envelope":
@@ -127,7 +125,7 @@ def _spectrogram(parts: tuple[Array, ...], config: FeatureConfig, backend: Backe
     def bands(i: Array, q: Array | None = None) -> Array:
         return power_to_db(_weighted(frame_power(i, q, backend), bank, config.sided, groups), config.floor_db)
 
-    frames = all_frames if backend == "matmul" else functools.partial(over_frames, alone=alone)
+    frames = all_frames if backend == "matmul" else over_frames
     return jnp.swapaxes(frames(bands, parts, config.n_fft, config.hop_length), -1, -2)
 
 

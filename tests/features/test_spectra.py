@@ -36,12 +36,7 @@ def tone(frequency_hz: float) -> np.ndarray:
 
 
 def mel_db(iq, **settings_) -> np.ndarray:
-    return np.asarray(compiled(tuple(settings_.items()))(iq))
-
-
-@functools.cache
-def compiled(settings_: tuple):
-    return jax.jit(functools.partial(iq_to_mel_spectrogram, sample_rate_hz=RATE, **dict(settings_)))
+    return np.asarray(iq_to_mel_spectrogram(iq, sample_rate_hz=RATE, **settings_))
 
 
 def scipy_mel_db(iq: np.ndarray, sided: str) -> np.ndarray:
@@ -149,7 +144,7 @@ def test_receivers_and_batches_equal_each_alone(backend, sided):
     assert together.shape == (2, 3, 128, 32)
     one_by_one = np.stack([np.stack([mel_db(row, sided=sided, backend=backend) for row in rows]) for rows in iq])
     np.testing.assert_allclose(together, one_by_one, atol=1e-4)
-    mapped = jax.vmap(compiled((("sided", sided), ("backend", backend))))(iq)
+    mapped = jax.vmap(lambda x: iq_to_mel_spectrogram(x, sample_rate_hz=RATE, sided=sided, backend=backend))(iq)
     np.testing.assert_allclose(together, np.asarray(mapped), atol=1e-4)
 
 
@@ -187,7 +182,7 @@ def test_silence_reads_the_floor_with_finite_gradients(backend, sided):
 def test_empty_filters_warn_every_time_and_the_default_bank_has_none():
     for _ in range(2):
         with pytest.warns(UserWarning, match="Lower n_mels or raise n_fft"):
-            iq_to_mel_spectrogram(noise(2048), sample_rate_hz=RATE, n_fft=64, hop_length=64)
+            mel_db(noise(2048), n_fft=64, hop_length=64)
     mel_db(noise(12_000))
     mel_db(noise(12_000), sided="envelope")
 
@@ -250,7 +245,7 @@ def test_frames_are_the_same_in_chunks(sided, monkeypatch):
     spectra = []
     for frames in (5, 10_000):
         monkeypatch.setattr(chunks, "CHUNK_BYTES", frames * 8 * 512)
-        in_chunks = jax.jit(functools.partial(iq_to_mel_spectrogram, sample_rate_hz=RATE, sided=sided))
-        spectra.append(np.asarray(in_chunks(iq)))
+        in_chunks = functools.partial(parts_to_mel_spectrogram, config=FeatureConfig(sided=sided), backend="fft")
+        spectra.append(np.asarray(jax.jit(in_chunks)(iq.real, iq.imag)))
     assert spectra[0].shape == (2, 3, 128, 32)
     np.testing.assert_allclose(*spectra, atol=1e-4)
